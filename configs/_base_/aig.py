@@ -1,0 +1,6 @@
+# What every AIG model needs to train: the loss that holds its gates near their target rates.
+custom_hooks = [
+    dict(
+        type='mmdyn.DynamicModelHook',
+        losses=[dict(type='mmdyn.TargetRateLoss', loss_weight=1.0)])
+]

@@ -1,0 +1,6 @@
+_base_ = ['mmdet::mask_rcnn/mask-rcnn_r101_fpn_1x_coco.py', '../_base_/aig.py']
+model = dict(
+    backbone=dict(
+        type='mmdyn.AIGResNet',
+        target_rates=dict(preset='paper', t=0.6),
+        open_probability='calibrated'))

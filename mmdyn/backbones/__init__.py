@@ -1,0 +1,16 @@
+"""Dynamic backbones; each subclasses MMDetection's own."""
+from ..doctor import require_stack
+
+require_stack()  # A clear message, before an import of MMDetection fails with an obscure one.
+
+from mmdet.registry import MODELS as MMDET_MODELS  # noqa: E402
+
+from .aig_resnet import AIGResNet, AIGResNeXt  # noqa: E402
+from .aig_resnet_cifar import AIGResNetCIFAR  # noqa: E402
+
+__all__ = ['AIGResNet', 'AIGResNeXt', 'AIGResNetCIFAR']
+
+# For configs without scopes: `custom_imports=dict(imports=['mmdyn.backbones'])` is enough to write
+# `type='AIGResNet'`.
+for _name in __all__:
+    MMDET_MODELS.register_module(module=globals()[_name])

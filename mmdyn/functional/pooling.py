@@ -1,0 +1,71 @@
+"""Global average pooling that leaves batch padding out.
+
+Pictures of different sizes are padded to one size on the right and at the bottom, after
+normalisation, with exact zeros. Pooling over the padding would let a picture's batch-mates
+change its route, so gates and routers pool over the valid part alone.
+"""
+import torch
+from torch import Tensor
+
+
+def valid_sizes(images: Tensor) -> Tensor:
+    """Finds the unpadded size of each picture: up to its last row and column that are not all 0.
+
+    Args:
+        images: (N, C, H, W) normalised input batch.
+
+    Returns:
+        (N, 2) int64, heights and widths in pixels; (H, W) for a picture of nothing but zeros.
+    """
+    content = images.ne(0).any(dim=1)
+    sizes = [_last_true(content.any(dim=other)) for other in (2, 1)]
+    return torch.stack(sizes, dim=1)
+
+
+def _last_true(flags: Tensor) -> Tensor:
+    """Number of entries of (N, L) flags up to the last true one; L where none is true."""
+    length = flags.shape[1]
+    positions = torch.arange(1, length + 1, device=flags.device)
+    last = (flags * positions).amax(dim=1)
+    return torch.where(last > 0, last, length)
+
+
+def pooling_weights(sizes: Tensor, input_size: tuple[int, int],
+                    feature_size: tuple[int, int]) -> Tensor:
+    """Weights that average a feature map over the valid part of each picture.
+
+    Args:
+        sizes: (N, 2) valid heights and widths in input pixels.
+        input_size: (H, W) of the padded input.
+        feature_size: (h, w) of the feature map.
+
+    Returns:
+        (N, h * w) float32; each row sums to 1.
+    """
+    inside = []
+    for axis in (0, 1):
+        # A stride-s convolution maps L pixels to ceil(L / s) cells, in exact integer arithmetic.
+        cells = (sizes[:, axis] * feature_size[axis] + input_size[axis] - 1) // input_size[axis]
+        positions = torch.arange(feature_size[axis], device=sizes.device)
+        inside.append((positions < cells[:, None]).float() / cells[:, None])
+    return (inside[0][:, :, None] * inside[1][:, None, :]).flatten(1)
+
+
+def global_pool(features: Tensor, weights: Tensor) -> Tensor:
+    """Averages features with given weights.
+
+    Args:
+        features: (N, C, h, w), any memory format.
+        weights: (N, h * w) from :func:`pooling_weights`.
+
+    Returns:
+        (N, C), in float32 or wider, also under autocast.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        weights = weights.to(features.dtype)
+        # One batched matrix-vector product reads the map once, as a plain mean does.
+        if features.is_contiguous(memory_format=torch.channels_last):
+            cells = features.permute(0, 2, 3, 1).flatten(1, 2)
+            return torch.bmm(weights[:, None], cells).squeeze(1)
+        return torch.bmm(features.flatten(2), weights[:, :, None]).squeeze(2)

@@ -1,0 +1,6 @@
+"""How training, logs and predictions get at the decisions."""
+from .attach import attach
+from .dynamic_model_hook import DynamicModelHook
+from .gate_schedule_hook import GateScheduleHook
+
+__all__ = ['DynamicModelHook', 'GateScheduleHook', 'attach']

@@ -1,0 +1,108 @@
+"""Connects a model to the decisions of its dynamic backbones, through a forward hook."""
+import inspect
+from typing import Any, Optional, Sequence, Union
+
+import torch
+from mmengine.model import is_model_wrapper
+from torch import Tensor, nn
+
+from ..backbones.dynamic_backbone import DynamicBackbone
+from ..functional.distributed import global_mean
+from ..layers.decisions import Decisions
+from ..registry import MODELS
+
+
+def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> 'Attachment':
+    """Adds losses on the decisions to whatever loss dict a model returns.
+
+    Works on any MMDetection detector and MMPretrain classifier: in mode ``loss`` the loss dict
+    gains the losses and ``open_rate`` (logged, not summed); in mode ``predict`` each data sample
+    gains its own ``decisions``.
+
+    Args:
+        model: The model, or its data-parallel wrapper.
+        losses: Loss modules or their configs; each takes :class:`Decisions` and returns a scalar,
+            or None where it does not apply.
+
+    Returns:
+        The attachment; its ``remove()`` undoes it.
+
+    Raises:
+        ValueError: If the model has no dynamic backbone, or one that is attached already.
+    """
+    if is_model_wrapper(model):
+        model = model.module
+    backbones = {name: m for name, m in model.named_modules() if isinstance(m, DynamicBackbone)}
+    if not backbones:
+        raise ValueError(f'{type(model).__name__} has no dynamic backbone; use one such as '
+                         "backbone=dict(type='mmdyn.AIGResNet', ...)")
+    for name, backbone in backbones.items():
+        if backbone.losses_attached:
+            raise ValueError(f'{name} is attached already: use either mmdyn.attach or '
+                             'DynamicModelHook, once')
+    losses = [MODELS.build(loss) if isinstance(loss, dict) else loss for loss in losses]
+    return Attachment(model, backbones, losses)
+
+
+class Attachment:
+    """The forward hook on a model, and the losses that it adds.
+
+    Attributes:
+        backbones: Module name -> dynamic backbone.
+        losses: The loss modules; their state (moving windows) belongs in a checkpoint.
+    """
+
+    def __init__(self, model: nn.Module, backbones: dict[str, DynamicBackbone],
+                 losses: Sequence[nn.Module]) -> None:
+        self.backbones = backbones
+        self.losses = nn.ModuleList(losses)
+        self._signature = inspect.signature(model.forward)
+        for backbone in backbones.values():
+            backbone.losses_attached = True
+        self._handle = model.register_forward_hook(self, with_kwargs=True)
+
+    def remove(self) -> None:
+        """Takes the hook off the model."""
+        self._handle.remove()
+        for backbone in self.backbones.values():
+            backbone.losses_attached = False
+
+    def __call__(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+        arguments = self._signature.bind(*args, **kwargs)
+        arguments.apply_defaults()
+        mode = arguments.arguments.get('mode')
+        if mode == 'loss' and isinstance(output, dict):
+            self._add_losses(output)
+        elif mode == 'predict' and isinstance(output, (list, tuple)):
+            self._hand_out_decisions(output)
+
+    def _add_losses(self, output: dict[str, Any]) -> None:
+        for i, backbone in enumerate(self.backbones.values()):
+            decisions = backbone.decisions
+            if decisions is None or not backbone.training:
+                continue
+            suffix = f'_{i}' if i else ''
+            for loss in self.losses:
+                value = loss(decisions)
+                if value is not None:
+                    output[loss.name + suffix] = value
+            rates = _open_rates(decisions)
+            if rates is not None:
+                output['open_rate' + suffix] = rates.mean()
+            backbone.calibrate()
+
+    def _hand_out_decisions(self, samples: Sequence[Any]) -> None:
+        # With several dynamic backbones, a prediction's own are those of the first.
+        decisions = next(iter(self.backbones.values())).decisions
+        if decisions is None or len(decisions) != len(samples):
+            return
+        for i, sample in enumerate(samples):
+            sample.set_field(decisions[i], 'decisions')
+
+
+@torch.no_grad()
+def _open_rates(decisions: Decisions) -> Optional[Tensor]:
+    """(L,) open rates of the gates over the global batch."""
+    if not decisions.gates:
+        return None
+    return global_mean(torch.stack(list(decisions.gates.values())))

@@ -1,0 +1,142 @@
+"""The Runner's side of a dynamic model: losses, logs, warnings."""
+import math
+from collections import OrderedDict
+from typing import Any, Optional, Sequence
+
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor
+
+from ..functional.distributed import global_mean
+from ..registry import HOOKS
+from .attach import Attachment, attach
+
+_STATE_KEY = 'mmdyn'
+
+
+@HOOKS.register_module()
+class DynamicModelHook(Hook):
+    """Adds losses on the backbone's decisions to any model, and reports what is decided.
+
+    - The loss dict gains the losses and the open rate of the global batch.
+    - Every ``interval`` iterations the open rate of each block goes to the log and to the
+      visualizer's back ends (``open_rate/<block>``).
+    - A gate that has been stuck open or shut, against its target, is named in a warning.
+    - A loss that is not finite stops the training; the last checkpoint stays as it is.
+    - The losses' moving windows are kept in the checkpoint.
+
+    Args:
+        losses: Configs of the losses, such as ``dict(type='mmdyn.TargetRateLoss')``.
+        interval: Iterations between two reports of the blocks' open rates.
+        stuck_after: Iterations after which a gate that never changed counts as stuck.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self,
+                 *,
+                 losses: Sequence[dict] = (),
+                 interval: int = 50,
+                 stuck_after: int = 500) -> None:
+        for name, value in dict(interval=interval, stuck_after=stuck_after).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'{name} must be an int of at least 1, got {value!r}')
+        self.losses = losses
+        self.interval = interval
+        self.stuck_after = stuck_after
+        self.attachment: Optional[Attachment] = None
+        self._open_rates = _Running()
+        self._since_change = _Running()
+
+    def before_run(self, runner) -> None:
+        """Attaches the losses to the unwrapped model."""
+        if self.attachment is None:
+            self.attachment = attach(runner.model, self.losses)
+
+    def after_run(self, runner) -> None:
+        if self.attachment is not None:
+            self.attachment.remove()
+            self.attachment = None
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch: Any = None,
+                         outputs: Optional[dict] = None) -> None:
+        _check_finite(runner, outputs or {})
+        for backbone in self.attachment.backbones.values():
+            if backbone.decisions is None:
+                continue
+            backbone.decisions = backbone.decisions.detach()
+            if backbone.decisions.gates:
+                self._open_rates.add(backbone.decisions.gates)
+                self._since_change.add(backbone.decisions.gates)
+        if self.every_n_train_iters(runner, self.interval):
+            self._report(runner)
+        if self.every_n_train_iters(runner, self.stuck_after):
+            self._warn_about_stuck_gates(runner)
+
+    def _report(self, runner) -> None:
+        rates = self._open_rates.take()
+        if not rates:
+            return
+        listing = '  '.join(f'{name} {rate:.2f}' for name, rate in rates.items())
+        runner.logger.info(f'open rates: {listing}')
+        runner.visualizer.add_scalars({f'open_rate/{name}': rate for name, rate in rates.items()},
+                                      step=runner.iter + 1)
+
+    def _warn_about_stuck_gates(self, runner) -> None:
+        rates = self._since_change.take()
+        for backbone in self.attachment.backbones.values():
+            for name, target in backbone.target_rates.items():
+                rate = rates.get(name)
+                if rate in (0.0, 1.0) and not math.isclose(rate, target, abs_tol=0.02):
+                    runner.logger.warning(
+                        f'The gate of {name} has been {"open" if rate else "shut"} for every image '
+                        f'of the last {self.stuck_after} iterations; its target rate is {target}. '
+                        'A larger loss_weight, or a lower learning rate, may free it.')
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Keeps the losses' state in the checkpoint."""
+        if self.attachment is not None:
+            checkpoint[_STATE_KEY] = dict(losses=self.attachment.losses.state_dict())
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Restores the losses' state when training is resumed."""
+        if runner._resume and self.attachment is not None and _STATE_KEY in checkpoint:
+            self.attachment.losses.load_state_dict(checkpoint[_STATE_KEY]['losses'])
+
+
+class _Running:
+    """Running mean of the gates over iterations, on the device: no synchronisation to add."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sum: Optional[Tensor] = None
+        self._count = 0
+
+    def add(self, gates: 'OrderedDict[str, Tensor]') -> None:
+        batch = torch.stack([gate.mean() for gate in gates.values()])
+        self._names = list(gates)
+        self._sum = batch if self._sum is None else self._sum + batch
+        self._count += 1
+
+    def take(self) -> dict[str, float]:
+        """Mean over all ranks since the last call; starts anew."""
+        if self._sum is None:
+            return {}
+        means = global_mean((self._sum / self._count)[:, None])
+        self._sum, self._count = None, 0
+        return dict(zip(self._names, means.tolist()))
+
+
+def _check_finite(runner, outputs: dict) -> None:
+    losses = {name: float(torch.as_tensor(value).detach())
+              for name, value in outputs.items() if 'loss' in name}
+    bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
+    if bad:
+        listing = ', '.join(f'{name} is {value}' for name, value in bad.items())
+        raise FloatingPointError(
+            f'Training stopped at iteration {runner.iter + 1}: {listing}. The checkpoints written '
+            f'so far in {runner.work_dir} are untouched; resume from the last one with a lower '
+            'learning rate, gradient clipping or another seed.')

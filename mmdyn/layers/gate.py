@@ -1,0 +1,170 @@
+"""The gate of a residual block (ConvNet-AIG, section 3.2)."""
+from numbers import Real
+from typing import Optional, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..functional.gumbel import gumbel_gate, open_logit
+
+POLICIES = ('argmax', 'sample', 'expected')
+NORMS = {'LN': nn.LayerNorm, 'BN': nn.BatchNorm1d, None: nn.Identity}
+# Features of half precision end here; larger ones are infinite, and infinity times a weight of
+# zero would be NaN.
+_FEATURE_BOUND = 65504.0
+
+
+def check_number(name: str, value: object, low: float, high: float = float('inf')) -> float:
+    """Returns ``value`` as a float, or says which argument lies outside [low, high].
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is out of range or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f'{name} must be a number in [{low}, {high}], got {value!r}')
+    if not low <= value <= high:
+        raise ValueError(f'{name} must lie in [{low}, {high}], got {value!r}')
+    return float(value)
+
+
+class Gate(nn.Module):
+    """Decides from a block's input, image by image, whether the block runs.
+
+    ``W2 . ReLU(Norm(W1 . pooled input))`` gives two logits, closed and open. While training, the
+    decision is a hard Gumbel sample; at evaluation it follows ``policy``. All of it in float32
+    (or wider), also under autocast.
+
+    A sampled rate is not a deterministic rate: a gate that says 0.55 for every image is open for
+    55 % of them when sampled, and for all of them under ``argmax``. Two remedies are built in:
+    :attr:`noise` can be annealed to 0 while training, and ``open_probability='calibrated'`` opens
+    above a running quantile of the gate's own logits, so that the target share of images opens.
+
+    Args:
+        in_channels: Channels of the block's input.
+        hidden_channels: Width of the hidden layer.
+        norm: ``'LN'``, ``'BN'`` (the paper's), or None. A layer norm does not depend on the
+            batch, which for detectors is often one or two images a GPU.
+        temperature: Of the Gumbel relaxation.
+        policy: At evaluation: ``'argmax'`` opens above ``open_probability``; ``'sample'`` draws;
+            ``'expected'`` returns the open probability itself.
+        open_probability: A number in [0, 1], or ``'calibrated'``.
+        target_rate: The wanted share of open images, or None.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 *,
+                 hidden_channels: int = 16,
+                 norm: Optional[str] = 'LN',
+                 temperature: float = 1.0,
+                 policy: str = 'argmax',
+                 open_probability: Union[float, str] = 0.5,
+                 target_rate: Optional[float] = None) -> None:
+        super().__init__()
+        if not isinstance(hidden_channels, int) or hidden_channels < 1:
+            raise ValueError(f'gate hidden_channels must be a positive int, got {hidden_channels!r}')
+        if norm not in NORMS:
+            raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
+        if not check_number('gate temperature', temperature, 0.0):
+            raise ValueError('gate temperature must be above 0, got 0')
+        self.temperature = float(temperature)
+        self.noise = 1.0
+        self.policy = policy
+        self.target_rate = target_rate
+        self.fc1 = nn.Linear(in_channels, hidden_channels)
+        self.norm = NORMS[norm](hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, 2)
+        # The logit above which the target share of images opens, and the typical distance of an
+        # image's logit from it, which sets the step of its running estimate.
+        self.register_buffer('quantile', torch.zeros(()))
+        self.register_buffer('spread', torch.ones(()))
+        self.register_buffer('calibration_steps', torch.zeros((), dtype=torch.long))
+        self.open_probability = open_probability
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Starts 87 % open whatever the image: sigmoid(2 - 0.1) (design, section 3)."""
+        nn.init.normal_(self.fc2.weight, std=0.001)
+        with torch.no_grad():
+            self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
+
+    @property
+    def policy(self) -> str:
+        """How evaluation decides."""
+        return self._policy
+
+    @policy.setter
+    def policy(self, policy: str) -> None:
+        if policy not in POLICIES:
+            raise ValueError(f'policy must be one of {POLICIES}, got {policy!r}')
+        self._policy = policy
+
+    @property
+    def open_probability(self) -> Union[float, str]:
+        """The probability above which ``argmax`` opens, or ``'calibrated'``; may be moved."""
+        return self._open_probability
+
+    @open_probability.setter
+    def open_probability(self, value: Union[float, str]) -> None:
+        if value != 'calibrated':
+            if isinstance(value, str):
+                raise ValueError(f"open_probability must be a number or 'calibrated', got {value!r}")
+            value = check_number('open_probability', value, 0.0, 1.0)
+        self._open_probability = value
+
+    @property
+    def norm_is_fresh(self) -> bool:
+        """Whether the gate has a batch norm that never saw a batch."""
+        return isinstance(self.norm, nn.modules.batchnorm._BatchNorm) and \
+            not self.norm.num_batches_tracked
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Decides.
+
+        Args:
+            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.global_pool`.
+
+        Returns:
+            (N,) decisions, 0 or 1 (``expected``: the open probability), and (N,) open logits.
+        """
+        with torch.autocast(pooled.device.type, enabled=False):
+            pooled = pooled.clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(self.fc1.weight.dtype)
+            hidden = torch.relu(self._normalise(self.fc1(pooled)))
+            logit = open_logit(self.fc2(hidden))
+            if self.training:
+                return gumbel_gate(logit, self.temperature, self.noise), logit
+            return self._evaluate(logit), logit
+
+    def _normalise(self, hidden: Tensor) -> Tensor:
+        # One image has no batch statistics: normalise it by the running ones.
+        if self.norm.training and len(hidden) == 1 and type(self.norm) is nn.BatchNorm1d:
+            norm = self.norm
+            return nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var,
+                                            norm.weight, norm.bias, eps=norm.eps)
+        return self.norm(hidden)
+
+    def _evaluate(self, logit: Tensor) -> Tensor:
+        if self.policy == 'expected':
+            return torch.sigmoid(logit)
+        if self.policy == 'sample':
+            return gumbel_gate(logit)
+        if self.open_probability == 'calibrated':
+            return (logit > self.quantile).to(logit.dtype)
+        return (torch.sigmoid(logit) > self.open_probability).to(logit.dtype)
+
+    @torch.no_grad()
+    def calibrate(self, share_above: Tensor, distance: Tensor) -> None:
+        """One step of the running quantile (stochastic approximation; Robbins & Monro, 1951).
+
+        Args:
+            share_above: Share of the global batch whose logit lies above the quantile.
+            distance: Mean distance of these logits from the quantile.
+        """
+        if self.target_rate is None:
+            return
+        self.calibration_steps += 1
+        # Large steps at first, then few enough to follow a gate that is still learning.
+        step = (1.0 / self.calibration_steps.float()).clamp(min=0.02)
+        self.spread += step * (distance - self.spread)
+        self.quantile += 2 * step * self.spread * (share_above - self.target_rate)

@@ -1,0 +1,104 @@
+"""The parts of MMDetection's residual blocks: first convolution, rest of the branch, shortcut.
+
+MMDetection computes a block's branch and shortcut in one closure. Here they are needed apart,
+since a gate closes the branch alone, and a node of a wired stage may be the branch alone. The
+blocks themselves, and so their parameter names and initialisation, stay MMDetection's.
+"""
+from typing import Callable, Optional
+
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+from mmdet.models.layers import InvertedResidual
+from torch import Tensor, nn
+
+
+class Residual:
+    """Reads a block as ``activation(shortcut(x) + branch(x))``.
+
+    Args:
+        block: One of MMDetection's ``BasicBlock``, ``Bottleneck`` (ResNet's or ResNeXt's) or
+            ``InvertedResidual``.
+
+    Attributes:
+        first_conv: The convolution that reads the block's input.
+        activation: Applied to the sum, in place; None for linear blocks (MobileNetV2).
+        has_shortcut: Whether the block adds its input (an ``InvertedResidual`` that changes
+            stride or width does not).
+
+    Raises:
+        TypeError: If the block is of another type.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block = block
+        self.activation: Optional[nn.Module] = getattr(block, 'relu', None)
+        self.has_shortcut = True
+        self.projection: Optional[nn.Module] = getattr(block, 'downsample', None)
+        if isinstance(block, Bottleneck):
+            self.first_conv, self._rest = block.conv1, self._bottleneck_rest
+        elif isinstance(block, BasicBlock):
+            self.first_conv, self._rest = block.conv1, self._basic_rest
+        elif isinstance(block, InvertedResidual):
+            self.has_shortcut = block.with_res_shortcut
+            head = block.expand_conv if block.with_expand_conv else block.depthwise_conv
+            self.first_conv, self._rest = head.conv, self._inverted_rest
+        else:
+            raise TypeError('expected a BasicBlock, Bottleneck or InvertedResidual of MMDetection, '
+                            f'got {type(block).__name__}')
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the block's input."""
+        return self.first_conv.in_channels
+
+    def branch(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W'), without shortcut and last activation."""
+        return self._rest(self.first_conv(x))
+
+    def branch_after_first_conv(self, features: Tensor) -> Tensor:
+        """The branch from the output of :attr:`first_conv` on."""
+        return self._rest(features)
+
+    def shortcut(self, x: Tensor) -> Tensor:
+        """Identity, or the block's projection."""
+        return x if self.projection is None else self.projection(x)
+
+    def activate(self, x: Tensor) -> Tensor:
+        """The activation of the sum, in place."""
+        return x if self.activation is None else self.activation(x)
+
+    def _basic_rest(self, out: Tensor) -> Tensor:
+        block = self.block
+        out = block.relu(block.norm1(out))
+        return block.norm2(block.conv2(out))
+
+    def _bottleneck_rest(self, out: Tensor) -> Tensor:
+        block = self.block
+        out = self._plugins(block.relu(block.norm1(out)), 'after_conv1_plugin_names')
+        out = self._plugins(block.relu(block.norm2(block.conv2(out))), 'after_conv2_plugin_names')
+        return self._plugins(block.norm3(block.conv3(out)), 'after_conv3_plugin_names')
+
+    def _plugins(self, out: Tensor, position: str) -> Tensor:
+        block = self.block
+        return block.forward_plugin(out, getattr(block, position)) if block.with_plugins else out
+
+    def _inverted_rest(self, out: Tensor) -> Tensor:
+        block = self.block
+        if block.with_expand_conv:
+            out = block.depthwise_conv(_after_conv(block.expand_conv)(out))
+        else:
+            out = _after_conv(block.depthwise_conv)(out)
+        if block.with_se:
+            out = block.se(out)
+        out = block.linear_conv(out)
+        return block.drop_path(out) if block.with_res_shortcut else out
+
+
+def _after_conv(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Norm and activation of an mmcv ``ConvModule``, whose convolution has already run."""
+
+    def run(out: Tensor) -> Tensor:
+        if module.with_norm:
+            out = module.norm(out)
+        return module.activate(out) if module.with_activation else out
+
+    return run

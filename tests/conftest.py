@@ -1,0 +1,50 @@
+"""What all tests share."""
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+MARKERS = (
+    'slow: takes more than about ten seconds',
+    'e2e: trains, evaluates or starts processes of its own',
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line('markers', marker)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    """Every test starts from the same random state, alone or after others."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope='session')
+def checkout() -> Path:
+    return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def data_root(checkout: Path) -> Path:
+    """The real images and weights: MMDYN_DATA, or shared/data beside the checkout."""
+    named = os.environ.get('MMDYN_DATA')
+    folder = Path(named) if named else checkout.parent / 'shared' / 'data'
+    if not folder.is_dir():
+        pytest.skip(f'needs the shared test data: neither MMDYN_DATA nor {folder} is a folder')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_coco(data_root: Path) -> Path:
+    """100 COCO images in COCO 2017's layout."""
+    folder = data_root / 'tiny_coco'
+    if not folder.is_dir():
+        pytest.skip(f'needs COCO images: expected the folder {folder}')
+    return folder

@@ -1,0 +1,45 @@
+"""Pooling over the valid part of padded pictures."""
+import pytest
+import torch
+
+from mmdyn.functional.pooling import global_pool, pooling_weights, valid_sizes
+
+
+def test_valid_sizes_end_at_the_last_row_and_column_with_content():
+    images = torch.zeros(4, 3, 8, 10)
+    images[0] = 1
+    images[1, 2, 4, 6] = -0.5  # a single pixel, in one channel
+    images[2, :, :3, :7] = 2
+    images[2, :, 1, 2] = 0  # zeros inside the picture are not padding
+    sizes = valid_sizes(images)
+    assert sizes.tolist() == [[8, 10], [5, 7], [3, 7], [8, 10]]
+
+
+def test_unpadded_pictures_pool_to_the_mean():
+    features = torch.randn(3, 5, 4, 6, dtype=torch.float64)
+    sizes = torch.tensor([[32, 48]] * 3)
+    pooled = global_pool(features, pooling_weights(sizes, (32, 48), (4, 6)))
+    torch.testing.assert_close(pooled, features.mean(dim=(2, 3)), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_padding_does_not_change_what_is_pooled(memory_format):
+    features = torch.randn(2, 5, 4, 6).to(memory_format=memory_format)
+    sizes = torch.tensor([[17, 48], [32, 9]])  # 17 pixels reach into the third cell of stride 8
+    weights = pooling_weights(sizes, (32, 48), (4, 6))
+    pooled = global_pool(features, weights)
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    torch.testing.assert_close(pooled[0], features[0, :, :3].mean(dim=(1, 2)))
+    torch.testing.assert_close(pooled[1], features[1, :, :, :2].mean(dim=(1, 2)))
+    features[0, :, 3] = 1e6
+    torch.testing.assert_close(global_pool(features, weights)[0], pooled[0])
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_is_pooled_in_float32_under_autocast(dtype):
+    features = torch.rand(1, 2, 64, 64).to(dtype)
+    weights = pooling_weights(torch.tensor([[64, 64]]), (64, 64), (64, 64))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        pooled = global_pool(features, weights)
+    assert pooled.dtype == torch.float32
+    torch.testing.assert_close(pooled, features.float().mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)

@@ -1,0 +1,27 @@
+"""A function runs on the open images only, without needless copies."""
+import pytest
+import torch
+
+from mmdyn.layers.conditional import run_on_open
+
+
+@pytest.mark.parametrize('is_open', [[1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]])
+def test_runs_on_the_open_images_only(is_open):
+    seen = []
+
+    def function(images):
+        seen.append(images)
+        return images * 2
+
+    images = torch.randn(3, 2, 4, 4)
+    is_open = torch.tensor(is_open, dtype=torch.float32)
+    result, index = run_on_open(function, images, is_open)
+    if is_open.all():
+        assert index is None and seen[0] is images
+        assert torch.equal(result, images * 2)
+    elif is_open.any():
+        assert torch.equal(result, images[is_open.bool()] * 2)
+        assert index.tolist() == is_open.nonzero().flatten().tolist()
+        assert len(seen[0]) == is_open.sum()
+    else:
+        assert result is None and not seen
