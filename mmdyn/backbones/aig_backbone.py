@@ -160,8 +160,10 @@ class AIGBackbone(DynamicBackbone):
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Moves each gate's running quantile by the last forward's logits, over all ranks."""
-        gates = self.gates()
+        """Moves the running quantiles by the last forward's logits, over all ranks."""
+        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
+        if not gates:
+            return
         logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
         offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
         above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)

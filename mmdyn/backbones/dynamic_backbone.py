@@ -1,10 +1,11 @@
 """What all dynamic backbones share: decisions, execution, freezing."""
-from typing import Iterator, Optional
+from typing import Any, Callable, Iterator, Optional
 
 import torch
 from torch import Tensor, nn
 
-from ..functional.pooling import global_pool, pooling_weights, valid_sizes
+from ..functional.pooling import (cropped_pool, pooling_weights, valid_cells, valid_sizes,
+                                  weighted_pool)
 from ..layers.decisions import Decisions
 
 EXECUTIONS = ('skip', 'mask')
@@ -76,21 +77,28 @@ class DynamicBackbone(nn.Module):
         else:
             sizes = valid_sizes(images)
         self.decisions = Decisions(sizes, input_size, self.target_rates)
-        self._pooling_weights = {}
+        self._per_map: dict[tuple[int, int], Any] = {}
         return self.decisions
-
-    def pooling_weights(self, features: Tensor) -> Tensor:
-        """(N, h * w) weights that average this feature map over each image's valid part."""
-        feature_size = (features.shape[2], features.shape[3])
-        if feature_size not in self._pooling_weights:
-            decisions = self.decisions
-            self._pooling_weights[feature_size] = pooling_weights(
-                decisions.sizes, decisions.input_size, feature_size)
-        return self._pooling_weights[feature_size]
 
     def pool(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> (N, C) averages over each image's valid part."""
-        return global_pool(features, self.pooling_weights(features))
+        feature_size = (features.shape[2], features.shape[3])
+        if self.training:
+            return weighted_pool(features, self.pooling_weights(feature_size))
+        return cropped_pool(features, self._on_each_map(
+            feature_size, lambda cells: cells.tolist()))
+
+    def pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
+        """(N, h * w) weights that average a feature map over each image's valid part."""
+        return self._on_each_map(feature_size, lambda cells: pooling_weights(cells, feature_size))
+
+    def _on_each_map(self, feature_size: tuple[int, int], compute: Callable) -> Any:
+        """Computes something from the valid cells, once a forward for every feature size."""
+        if feature_size not in self._per_map:
+            decisions = self.decisions
+            self._per_map[feature_size] = compute(
+                valid_cells(decisions.sizes, decisions.input_size, feature_size))
+        return self._per_map[feature_size]
 
     def _freeze_stages(self) -> None:
         # A frozen stage keeps its weights; whether its blocks run is still to be learned.

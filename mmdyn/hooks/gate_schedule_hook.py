@@ -48,7 +48,9 @@ class GateScheduleHook(Hook):
         """The value at a share of the training in [0, 1]."""
         if progress >= self.end:
             return self.stop
-        share = max(progress - self.begin, 0.0) / (self.end - self.begin)
+        if progress <= self.begin:
+            return self.start
+        share = (progress - self.begin) / (self.end - self.begin)
         return self.start + share * (self.stop - self.start)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:

@@ -123,7 +123,7 @@ class Gate(nn.Module):
         """Decides.
 
         Args:
-            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.global_pool`.
+            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
 
         Returns:
             (N,) decisions, 0 or 1 (``expected``: the open probability), and (N,) open logits.
@@ -161,8 +161,6 @@ class Gate(nn.Module):
             share_above: Share of the global batch whose logit lies above the quantile.
             distance: Mean distance of these logits from the quantile.
         """
-        if self.target_rate is None:
-            return
         self.calibration_steps += 1
         # Large steps at first, then few enough to follow a gate that is still learning.
         step = (1.0 / self.calibration_steps.float()).clamp(min=0.02)

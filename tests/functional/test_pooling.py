@@ -2,7 +2,15 @@
 import pytest
 import torch
 
-from mmdyn.functional.pooling import global_pool, pooling_weights, valid_sizes
+from mmdyn.functional.pooling import (cropped_pool, pooling_weights, valid_cells, valid_sizes,
+                                      weighted_pool)
+
+
+def pool(features, sizes, input_size):
+    cells = valid_cells(sizes, input_size, tuple(features.shape[2:]))
+    pooled = weighted_pool(features, pooling_weights(cells, tuple(features.shape[2:])))
+    torch.testing.assert_close(pooled, cropped_pool(features, cells.tolist()), rtol=1e-5, atol=1e-6)
+    return pooled
 
 
 def test_valid_sizes_end_at_the_last_row_and_column_with_content():
@@ -18,7 +26,7 @@ def test_valid_sizes_end_at_the_last_row_and_column_with_content():
 def test_unpadded_pictures_pool_to_the_mean():
     features = torch.randn(3, 5, 4, 6, dtype=torch.float64)
     sizes = torch.tensor([[32, 48]] * 3)
-    pooled = global_pool(features, pooling_weights(sizes, (32, 48), (4, 6)))
+    pooled = pool(features, sizes, (32, 48))
     torch.testing.assert_close(pooled, features.mean(dim=(2, 3)), rtol=1e-6, atol=1e-6)
 
 
@@ -26,20 +34,17 @@ def test_unpadded_pictures_pool_to_the_mean():
 def test_padding_does_not_change_what_is_pooled(memory_format):
     features = torch.randn(2, 5, 4, 6).to(memory_format=memory_format)
     sizes = torch.tensor([[17, 48], [32, 9]])  # 17 pixels reach into the third cell of stride 8
-    weights = pooling_weights(sizes, (32, 48), (4, 6))
-    pooled = global_pool(features, weights)
-    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+    pooled = pool(features, sizes, (32, 48))
     torch.testing.assert_close(pooled[0], features[0, :, :3].mean(dim=(1, 2)))
     torch.testing.assert_close(pooled[1], features[1, :, :, :2].mean(dim=(1, 2)))
     features[0, :, 3] = 1e6
-    torch.testing.assert_close(global_pool(features, weights)[0], pooled[0])
+    torch.testing.assert_close(pool(features, sizes, (32, 48))[0], pooled[0])
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_is_pooled_in_float32_under_autocast(dtype):
     features = torch.rand(1, 2, 64, 64).to(dtype)
-    weights = pooling_weights(torch.tensor([[64, 64]]), (64, 64), (64, 64))
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        pooled = global_pool(features, weights)
+        pooled = pool(features, torch.tensor([[64, 64]]), (64, 64))
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(pooled, features.float().mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)

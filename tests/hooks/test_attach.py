@@ -1,0 +1,92 @@
+"""attach: losses and decisions reach the model's own outputs."""
+import copy
+
+import pytest
+import torch
+from mmengine.structures import BaseDataElement
+from toy import SMALL_AIG, Classifier
+
+import mmdyn
+from mmdyn.losses import TargetRateLoss
+
+
+def samples(n: int) -> list:
+    return [BaseDataElement(label=i % 2) for i in range(n)]
+
+
+def attached(target_rates, losses=None, **options):
+    model = Classifier(dict(SMALL_AIG, target_rates=target_rates, **options))
+    losses = [dict(type='mmdyn.TargetRateLoss', loss_weight=2.0)] if losses is None else losses
+    return model.train(), mmdyn.attach(model, losses)
+
+
+def test_the_loss_dict_gains_the_loss_and_the_open_rate():
+    model, _ = attached(0.5)
+    losses = model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')
+    assert set(losses) == {'loss_cls', 'loss_target_rate', 'open_rate'}
+    gates = torch.stack(list(model.backbone.decisions.gates.values()))
+    wanted = 2 * (gates.mean(1) - 0.5).square().mean()
+    torch.testing.assert_close(losses['loss_target_rate'], wanted)
+    torch.testing.assert_close(losses['open_rate'], gates.mean())
+    total, log = model.parse_losses(losses)
+    torch.testing.assert_close(total, losses['loss_cls'] + losses['loss_target_rate'])
+
+
+def test_no_loss_appears_when_nothing_has_a_target():
+    model, _ = attached(None)
+    assert set(model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')) == {'loss_cls', 'open_rate'}
+    model, _ = attached(1)
+    assert set(model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')) == {'loss_cls'}
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+def test_once_an_iteration_with_the_gradient_of_every_gate(with_cp):
+    calls = []
+
+    class Counting(TargetRateLoss):
+
+        def forward(self, decisions):
+            calls.append(decisions)
+            return super().forward(decisions)
+
+    model, _ = attached(0.5, [Counting()], with_cp=with_cp)
+    losses = model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')
+    losses['loss_target_rate'].backward()
+    assert len(calls) == 1
+    for gate in model.backbone.deciders():
+        assert gate.fc2.bias.grad is not None and gate.fc2.bias.grad.isfinite().all()
+    assert sum(g.fc2.bias.grad.abs().sum() for g in model.backbone.deciders()) > 0
+
+
+def test_every_prediction_gets_its_own_decisions():
+    model, _ = attached(0.5)
+    model.eval().backbone.force_decisions({'layer1.1': [1, 0, 1]})
+    predictions = model(torch.randn(3, 3, 16, 16), samples(3), mode='predict')
+    assert [p.decisions.gates['layer1.1'].tolist() for p in predictions] == [[1], [0], [1]]
+
+
+def test_the_calibration_follows_training():
+    model, _ = attached(0.5)
+    model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')
+    gate = next(iter(model.backbone.deciders()))
+    assert gate.calibration_steps == 1 and gate.quantile != 0
+
+
+def test_remove_and_copies():
+    model, attachment = attached(0.5)
+    copied = copy.deepcopy(model)  # as EMA does
+    assert 'loss_target_rate' in copied(torch.randn(2, 3, 16, 16), samples(2), mode='loss')
+    attachment.remove()
+    with pytest.raises(RuntimeError, match='mmdyn.attach'):
+        model(torch.randn(2, 3, 16, 16), samples(2), mode='loss')
+
+
+def test_a_model_without_dynamic_backbone_is_refused():
+    with pytest.raises(ValueError, match='Linear has no dynamic backbone'):
+        mmdyn.attach(torch.nn.Linear(1, 1))
+
+
+def test_twice_is_refused():
+    model, _ = attached(0.5)
+    with pytest.raises(ValueError, match='attached already'):
+        mmdyn.attach(model)

@@ -1,0 +1,108 @@
+"""DynamicModelHook in a toy Runner: logs, warnings, NaN, predictions, resuming."""
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from toy import SMALL_AIG, KeepSamples, toy_runner
+
+from mmdyn.hooks import DynamicModelHook
+
+LOSS = dict(type='mmdyn.TargetRateLoss', loss_weight=1.0)
+HOOK = dict(type='mmdyn.DynamicModelHook', losses=[LOSS], interval=2, stuck_after=4)
+BACKBONE = dict(SMALL_AIG, target_rates=0.5)
+
+
+def scalars(runner) -> list[dict]:
+    lines = next(Path(runner.log_dir).glob('vis_data/scalars.json')).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_losses_and_open_rates_reach_the_log(tmp_path):
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK])
+    runner.train()
+    rows = scalars(runner)
+    assert any('loss_target_rate' in row and 'open_rate' in row for row in rows)
+    per_block = [row for row in rows if 'open_rate/layer1.0' in row]
+    assert [row['step'] for row in per_block] == [2, 4]
+    assert all(0 <= row[f'open_rate/layer{s}.{b}'] <= 1
+               for row in per_block for s in (1, 2) for b in (0, 1))
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'open rates: layer1.0' in log
+
+
+def test_gradient_accumulation(tmp_path):
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK], optim_wrapper=dict(
+        optimizer=dict(type='SGD', lr=0.01), accumulative_counts=2))
+    runner.train()
+    assert any('loss_target_rate' in row for row in scalars(runner))
+
+
+def test_ema(tmp_path):
+    toy_runner(tmp_path, BACKBONE, hooks=[HOOK, dict(type='EMAHook')]).train()
+
+
+def test_a_stuck_gate_is_named(tmp_path):
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK])
+    runner.model.backbone.force_decisions({'layer2.1': [0, 0]})
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'The gate of layer2.1 has been shut for every image of the last 4 iterations; ' \
+        'its target rate is 0.5' in log
+
+
+def test_a_nan_loss_stops_training_and_leaves_the_last_checkpoint(tmp_path):
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK], poison_at=5)
+    with pytest.raises(FloatingPointError, match='iteration 3: .*loss_cls is nan'):
+        runner.train()
+    last = Path((tmp_path / 'last_checkpoint').read_text().strip())
+    assert last.name == 'iter_2.pth'
+    weights = torch.load(last, weights_only=False)['state_dict']
+    assert all(value.isfinite().all() for value in weights.values())
+
+
+def test_the_hook_alone_refuses_a_static_model(tmp_path):
+    runner = toy_runner(tmp_path, dict(type='mmdet.ResNet', **{k: v for k, v in SMALL_AIG.items()
+                                                               if k != 'type'}), hooks=[HOOK])
+    with pytest.raises(ValueError, match='Classifier has no dynamic backbone'):
+        runner.train()
+
+
+def test_target_rates_without_the_hook_name_the_line_to_add(tmp_path):
+    with pytest.raises(RuntimeError, match=r"custom_hooks=\[dict\(type='mmdyn.DynamicModelHook'"):
+        toy_runner(tmp_path, BACKBONE).train()
+
+
+def test_validation_predictions_carry_their_decisions(tmp_path):
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK], metric=KeepSamples())
+    runner.train()
+    assert len(KeepSamples.seen) == 8
+    for sample in KeepSamples.seen:
+        assert set(sample['decisions'].gates) == set(runner.model.backbone.gates())
+
+
+def test_the_moving_window_is_resumed(tmp_path):
+    hook = dict(HOOK, losses=[dict(LOSS, window=3)])
+    first = toy_runner(tmp_path, BACKBONE, hooks=[hook])
+    first.train()
+    checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=False)
+    window = checkpoint['mmdyn']['losses']['0._extra_state']
+    assert len(window) == 2
+
+    seen = []
+
+    class Look(DynamicModelHook):
+
+        def before_train(self, runner):
+            seen.extend(self.attachment.losses[0].get_extra_state())
+
+    resumed = toy_runner(tmp_path, BACKBONE, iters=6, resume=True,
+                         hooks=[Look(losses=[dict(LOSS, window=3)])])
+    resumed.train()
+    assert all(torch.equal(a, b) for a, b in zip(seen, window)) and len(seen) == 2
+
+
+@pytest.mark.parametrize('options', [dict(interval=0), dict(stuck_after=1.5)])
+def test_bad_options(options):
+    with pytest.raises(ValueError, match=f'{next(iter(options))} must be an int'):
+        DynamicModelHook(**options)
