@@ -199,7 +199,7 @@ def _run_masked(residual: Residual, x: Tensor, decision: Tensor, with_cp: bool) 
 
 def _run_skipped(residual: Residual, x: Tensor, decision: Tensor, may_overwrite: bool) -> Tensor:
     branch, index = run_on_open(residual.branch, x, decision)
-    if residual.projection is None and branch is None:
+    if branch is None and residual.projection is None:
         return x  # The previous activation has already made it non-negative.
     shortcut = residual.shortcut(x)
     if branch is None:
@@ -208,6 +208,10 @@ def _run_skipped(residual: Residual, x: Tensor, decision: Tensor, may_overwrite:
         return residual.activate(branch.add_(shortcut))
     if torch.is_grad_enabled() and (branch.requires_grad or shortcut.requires_grad):
         return residual.activate(shortcut.index_add(0, index, branch))
-    if shortcut is x and not may_overwrite:
-        shortcut = x.clone()
-    return residual.activate(shortcut.index_add_(0, index, branch))
+    if residual.projection is not None:
+        return residual.activate(shortcut.index_add_(0, index, branch))
+    # Closed images pass as they are, so only the open ones are touched.
+    out = x if may_overwrite else x.clone()
+    for image, row in zip(index.tolist(), branch):
+        residual.activate(out[image].add_(row))
+    return out

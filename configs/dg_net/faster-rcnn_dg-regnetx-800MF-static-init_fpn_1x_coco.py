@@ -1,0 +1,9 @@
+_base_ = ['mmdet::regnet/faster-rcnn_regnetx-3.2GF_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(
+    backbone=dict(
+        type='mmdyn.DGRegNet',
+        arch='regnetx_800mf',
+        node='block',
+        init='static',
+        init_cfg=dict(checkpoint='open-mmlab://regnetx_800mf')),
+    neck=dict(in_channels=[64, 128, 288, 672]))

@@ -1,0 +1,7 @@
+_base_ = ['mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(
+    backbone=dict(
+        type='mmdyn.DGResNeXt',
+        groups=32,
+        base_width=4,
+        init_cfg=dict(checkpoint='checkpoints/dg-x50-32x4d_in1k.pth', prefix='backbone.')))

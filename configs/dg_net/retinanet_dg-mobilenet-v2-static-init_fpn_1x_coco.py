@@ -1,0 +1,12 @@
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmdyn.DGMobileNetV2',
+        out_indices=(1, 2, 4, 6),
+        frozen_stages=1,
+        norm_eval=True,
+        node='block',
+        init='static',
+        init_cfg=dict(type='Pretrained', checkpoint='open-mmlab://mmdet/mobilenet_v2')),
+    neck=dict(in_channels=[24, 32, 96, 320]))

@@ -1,0 +1,2 @@
+_base_ = ['mmdet::retinanet/retinanet_r101_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(backbone=dict(type='mmdyn.DGResNet', node='block', init='static'))

@@ -1,0 +1,5 @@
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(
+    backbone=dict(
+        type='mmdyn.DGResNet',
+        init_cfg=dict(checkpoint='checkpoints/dg-r50_in1k.pth', prefix='backbone.')))

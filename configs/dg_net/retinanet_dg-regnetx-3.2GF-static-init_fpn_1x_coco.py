@@ -1,0 +1,2 @@
+_base_ = ['mmdet::regnet/retinanet_regnetx-3.2GF_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(backbone=dict(type='mmdyn.DGRegNet', node='block', init='static'))

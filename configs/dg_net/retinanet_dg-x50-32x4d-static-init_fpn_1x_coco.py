@@ -1,0 +1,9 @@
+_base_ = ['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', '../_base_/dg.py']
+model = dict(
+    backbone=dict(
+        type='mmdyn.DGResNeXt',
+        groups=32,
+        base_width=4,
+        node='block',
+        init='static',
+        init_cfg=dict(checkpoint='open-mmlab://resnext50_32x4d')))

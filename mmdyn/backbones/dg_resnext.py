@@ -1,0 +1,17 @@
+"""ResNeXts that wire themselves (DG-Net)."""
+from mmdet.models.backbones import ResNeXt
+
+from ..registry import MODELS
+from .dg_backbone import DGBackbone
+from .dg_resnet import DGResNet
+
+
+@MODELS.register_module()
+class DGResNeXt(DGBackbone, ResNeXt):
+    """MMDetection's ``ResNeXt`` (depth 50, 101, 152) with wired stages.
+
+    Takes all options of ``mmdet.ResNeXt``, and those of
+    :class:`mmdyn.backbones.dg_backbone.DGBackbone`.
+    """
+
+    _stem = DGResNet._stem

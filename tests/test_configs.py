@@ -1,0 +1,43 @@
+"""Every config that is shipped builds its model, and says only what it should."""
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmdyn.backbones.dynamic_backbone import DynamicBackbone
+
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+FILES = sorted(path for path in CONFIGS.glob('**/*.py') if '_base_' not in path.parts)
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda path: path.stem)
+def test_builds(path):
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    from mmengine.registry import MODELS
+    backbone = cfg.model.backbone
+    backbone.init_cfg = None  # Its checkpoint would have to be fetched.
+    built = MODELS.build(backbone)
+    if not backbone.type.startswith('mmdyn.'):
+        assert path.parent.name == 'demo'  # the static baseline
+        return
+    assert isinstance(built, DynamicBackbone)
+    hooks = [hook['type'] for hook in cfg.custom_hooks]
+    assert 'mmdyn.DynamicModelHook' in hooks
+    has_loss = any('TargetRate' in loss['type'] for hook in cfg.custom_hooks
+                   for loss in hook.get('losses', []))
+    assert has_loss == bool(built.target_rates)
+
+
+@pytest.mark.parametrize('folder', ['convnet_aig', 'dg_net'])
+def test_the_metafile_lists_every_config_and_no_invented_result(folder):
+    import yaml
+    if not (CONFIGS / folder).is_dir():
+        pytest.skip(f'no folder {folder}')
+    metafile = yaml.safe_load((CONFIGS / folder / 'metafile.yml').read_text())
+    listed = {model['Config'] for model in metafile['Models']}
+    assert listed == {f'configs/{folder}/{path.name}' for path in (CONFIGS / folder).glob('*.py')}
+    for model in metafile['Models']:
+        for result in model['Results']:
+            assert result['Metrics'] == {}
