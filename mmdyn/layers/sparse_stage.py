@@ -1,0 +1,146 @@
+"""SparseStage: a wired stage at evaluation, without what is closed (DG-Net)."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..functional.graph import aggregate
+from .aggregate import StageMaps
+from .dag_stage import DAGStage, Wiring
+from .workspace import Workspace
+
+# Above this share of open edges, reading all maps at once beats reading the open ones singly.
+_DENSE = 0.5
+
+
+class SparseStage(DAGStage):
+    """One forward pass of a wired stage in which nothing runs or is read that is closed.
+
+    A dead node does not run for the images that it is dead for, and only the maps behind open
+    edges are read; one open edge of weight 1 is read without a copy. The decisions are read by
+    the host (one synchronisation a node on a GPU). Has no backward pass.
+
+    Args:
+        workspace: Memory for the node outputs, kept between forward passes.
+        **kwargs: Those of :class:`mmdyn.layers.dag_stage.DAGStage`.
+    """
+
+    def __init__(self, *args, workspace: Workspace, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.workspace = workspace
+
+    @torch.no_grad()
+    def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        nodes = len(self.residuals)
+        first, shortcut = self.input_node(x)
+        wiring = Wiring(nodes, first, self.threshold, self.forced)
+        # The last node's output is not stored with the others: it becomes the stage's output.
+        storage = self.workspace.take(first, (nodes - 1, len(first), first[0].numel()))
+        stage = StageMaps(first, nodes, wiring.values, rectify_inputs=self.rectify_inputs,
+                          storage=storage)
+        y: Optional[Tensor] = self._store(stage, 0, first, shortcut)
+        for i, residual in enumerate(self.residuals):
+            if i > 0:
+                y = self._run_node(stage, i)
+            router = residual.block.router
+            pooled = first.new_zeros(len(x), router.in_features) if y is None else self.pool(y)
+            wiring.decide(i, router(pooled))
+        wiring.decide_output()
+        out = self._read_output(stage, y)
+        self.workspace.give(storage)
+        return out, wiring.adjacency()
+
+    def _run_node(self, stage: StageMaps, i: int) -> Optional[Tensor]:
+        """Runs node i for the images that it is alive for; returns y_i, None if dead for all."""
+        weights = stage.adjacency[:, :i, i].tolist()
+        images = [n for n, row in enumerate(weights) if any(row)]
+        stored = i < stage.nodes - 1
+        if not images:
+            if stored:
+                stage.maps[i].zero_()
+            return None
+        x = self._read(stage, i, weights, images)
+        out = self.residuals[i].branch(x)
+        everywhere = len(images) == len(weights)
+        if stored and everywhere:
+            return self._store(stage, i, out, x if self.whole_blocks else None)
+        out = out.to(stage.maps.dtype)
+        if self.whole_blocks:
+            out = out.add_(x)
+        if self.rectifies(i):
+            out = out.relu_()
+        if everywhere:
+            return out
+        # What is dead is exactly 0: a dense read multiplies it by 0.
+        y = stage.output(i) if stored else torch.empty_like(stage.output(0))
+        return y.zero_().index_copy_(0, torch.tensor(images, device=y.device), out)
+
+    def _store(self, stage: StageMaps, i: int, out: Tensor, shortcut: Optional[Tensor]) -> Tensor:
+        y = stage.output(i)
+        if shortcut is None:
+            y.copy_(out)
+        else:
+            torch.add(out, shortcut, out=y)
+        return y.relu_() if self.rectifies(i) else y
+
+    def _read(self, stage: StageMaps, j: int, weights: list[list[float]],
+              images: list[int]) -> Tensor:
+        """What vertex j reads, for these images only; may be a view of the buffer."""
+        everywhere = len(images) == len(weights)
+        sources = {tuple((i, w) for i, w in enumerate(weights[n]) if w) for n in images}
+        if len(sources) == 1 and (everywhere or len(images) == 1):
+            (only, weight), *others = sources.pop()
+            if not others and weight == 1:
+                x = stage.output(only) if everywhere else stage.output(only)[images[0]:images[0] + 1]
+                return torch.relu(x) if self.rectify_inputs else x
+        if everywhere and _is_dense(weights):
+            return stage.read(j)
+        flat = stage.maps.new_empty(len(images), stage.maps.shape[2])
+        for out, n in zip(flat, images):
+            _accumulate(stage, j, n, weights[n], out)
+        x = stage.unflatten(flat)
+        return x.relu_() if self.rectify_inputs else x
+
+    def _read_output(self, stage: StageMaps, y: Optional[Tensor]) -> Tensor:
+        """The stage's output; reuses the memory of ``y``, the last node's output."""
+        nodes = stage.nodes
+        weights = stage.adjacency[:, :-1, -1].tolist()
+        own = [row.pop() for row in weights]
+        if y is None or not any(own):
+            x = self._read(stage, nodes, weights, list(range(len(weights))))
+            # The buffer is written anew by the next forward pass.
+            shared = x.untyped_storage().data_ptr() == stage.maps.untyped_storage().data_ptr()
+            return x.clone() if shared else x
+        flat = stage.flatten(y)
+        if any(weight != 1 for weight in own):
+            flat.mul_(stage.adjacency[:, nodes - 1, -1:].to(flat.dtype))
+        if _is_dense(weights):
+            column = stage.adjacency[:, None, :nodes - 1, -1].to(flat.dtype)
+            flat[:, None].baddbmm_(column, stage.maps.transpose(0, 1))
+        else:
+            for n, row in enumerate(weights):
+                _accumulate(stage, nodes, n, row, flat[n], empty=False)
+        x = stage.unflatten(flat)
+        return x.relu_() if self.rectify_inputs else x
+
+
+def _is_dense(weights: list[list[float]]) -> bool:
+    open_edges = sum(1 for row in weights for weight in row if weight)
+    return open_edges > _DENSE * len(weights) * len(weights[0])
+
+
+def _accumulate(stage: StageMaps, j: int, n: int, weights: list[float], out: Tensor,
+                empty: bool = True) -> None:
+    """Writes (or adds) to ``out`` what vertex j reads of image n."""
+    sources = [i for i, weight in enumerate(weights) if weight]
+    if empty and len(sources) > 2:
+        low, high = sources[0], sources[-1] + 1
+        if len(sources) > _DENSE * (high - low):
+            out.copy_(aggregate(stage.maps[low:high, n:n + 1], stage.adjacency[n:n + 1, low:high, j])[0])
+            return
+    for i in sources:
+        if empty:
+            torch.mul(stage.maps[i, n], weights[i], out=out)
+            empty = False
+        else:
+            out.add_(stage.maps[i, n], alpha=weights[i])

@@ -1,0 +1,338 @@
+"""Wired stages: equal to a naive reference, forward and backward; alone = in a batch; skip = mask."""
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
+from mmdet.models.layers import InvertedResidual
+from torch import nn
+
+from mmdyn.functional.graph import chain_adjacency, cut, cut_output
+from mmdyn.functional.pooling import pooling_weights, weighted_pool
+from mmdyn.layers import aggregate as aggregate_module
+from mmdyn.layers.dag_stage import DAGStage
+from mmdyn.layers.residual import Residual
+from mmdyn.layers.router import Router
+from mmdyn.layers.sparse_stage import SparseStage
+from mmdyn.layers.workspace import Workspace
+
+SIZE = (5, 7)
+CELLS = torch.tensor([[5, 7], [3, 4], [5, 2]])
+
+
+def blocks(kind, nodes=4, channels=8, threshold_spread=3.0):
+    if kind == 'bottleneck':
+        down = nn.Sequential(nn.Conv2d(3, channels, 1), nn.BatchNorm2d(channels))
+        made = [Bottleneck(3 if i == 0 else channels, channels // 4, downsample=None if i else down)
+                for i in range(nodes)]
+    elif kind == 'basic':
+        down = nn.Sequential(nn.Conv2d(3, channels, 1), nn.BatchNorm2d(channels))
+        made = [BasicBlock(3 if i == 0 else channels, channels, downsample=None if i else down)
+                for i in range(nodes)]
+    else:
+        made = [InvertedResidual(3 if i == 0 else channels, channels, 12, with_expand_conv=True)
+                for i in range(nodes)]
+    for i, block in enumerate(made):
+        block.router = Router(channels, [1.0] * (nodes - i), scale=2.0)
+        nn.init.normal_(block.router.weight, std=threshold_spread)
+        nn.init.normal_(block.router.bias)
+    stage = nn.Sequential(*made).double()
+    for parameter in stage.parameters():
+        if parameter.dim() == 1:
+            nn.init.uniform_(parameter, 0.5, 1.5)
+    return stage
+
+
+def pool(features):
+    return weighted_pool(features, weights_of(features.shape[2:])[:len(features)])
+
+
+def weights_of(size):
+    return pooling_weights(CELLS, size)
+
+
+def options(node, threshold=0.4, forced=None, n=3):
+    return dict(node=node, pool=pool, pooling_weights=lambda size: weights_of(size)[:n],
+                threshold=threshold, forced=forced)
+
+
+def run(stage, x, node, cls=DAGStage, **kwargs):
+    return cls([Residual(b) for b in stage], **options(node, n=len(x)), **kwargs).run(x)
+
+
+def naive(stage, x, node, threshold=0.4, forced=None):
+    """The same maths with stack, sum and autograd, keeping everything."""
+    residuals, nodes = [Residual(b) for b in stage], len(stage)
+    ys, alive = [stage[0](x)], [torch.ones(len(x), dtype=torch.bool)]
+    rows, raw = [], []
+    for i in range(nodes):
+        if i > 0:
+            column = torch.stack([rows[k][:, i - k - 1] for k in range(i)], 1)
+            read = (torch.stack(ys, 1) * column[:, :, None, None, None]).sum(1)
+            alive.append((column > 0).any(1))
+            if node == 'block':
+                ys.append(stage[i](read))
+            else:
+                if residuals[i].activation is not None:
+                    read = torch.relu(read)
+                ys.append(residuals[i].branch(read))
+        weights = stage[i].router(pool(ys[i]))
+        rows.append(cut(weights[:, :-1], threshold, alive[i].double()[:, None]))
+        raw.append(weights[:, -1])
+    column = cut_output(torch.stack(raw, 1), threshold, torch.stack(alive, 1).double())
+    out = (torch.stack(ys, 1) * column[:, :, None, None, None]).sum(1)
+    if node == 'branch' and residuals[1].activation is not None:
+        out = torch.relu(out)
+    matrix = torch.zeros(len(x), nodes + 1, nodes + 1, dtype=x.dtype)
+    for i, row in enumerate(rows):
+        matrix[:, i, i + 1:nodes] = row
+    matrix[:, :nodes, nodes] = column
+    return out, matrix
+
+
+def gradients(function, stage, x):
+    stage.zero_grad()
+    x = x.clone().requires_grad_()
+    out, adjacency = function(stage, x)
+    generator = torch.Generator().manual_seed(1)
+    loss = (out * torch.randn(out.shape, dtype=out.dtype, generator=generator)).sum()
+    loss = loss + (adjacency * torch.rand(adjacency.shape, dtype=out.dtype, generator=generator)).sum()
+    loss.backward()
+    return out, adjacency, x.grad, {n: p.grad for n, p in stage.named_parameters()}
+
+
+def assert_same(ours, theirs):
+    for a, b in zip(ours[:3], theirs[:3]):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11), (a - b).abs().max()
+    for name, grad in theirs[3].items():
+        assert ours[3][name] is not None, name
+        wanted = torch.zeros_like(ours[3][name]) if grad is None else grad
+        assert torch.allclose(ours[3][name], wanted, rtol=1e-8, atol=1e-9), name
+
+
+KINDS = ['bottleneck', 'basic', 'inverted']
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('node', ['branch', 'block'])
+@pytest.mark.parametrize('variant', ['plain', 'channels_last', 'eval_norm', 'checkpoint', 'unfused'])
+def test_forward_and_all_gradients_equal_the_naive_reference(kind, node, variant, monkeypatch):
+    torch.manual_seed(KINDS.index(kind))
+    stage = blocks(kind)
+    stage.train(variant != 'eval_norm')
+    reference = copy.deepcopy(stage)
+    x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    kwargs = {}
+    if variant == 'channels_last':
+        x = x.contiguous(memory_format=torch.channels_last)
+    elif variant == 'checkpoint':
+        kwargs = dict(with_cp=True)
+    elif variant == 'unfused':
+        for block in stage:
+            Residual(block).first_conv.register_forward_hook(lambda *_: None)
+    ours = gradients(lambda s, x: run(s, x, node, **kwargs), stage, x)
+    theirs = gradients(lambda s, x: naive(s, x, node), reference, x)
+    assert 0 < (theirs[1] > 0).double().mean() < 0.4  # some edges are closed
+    assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize('node', ['branch', 'block'])
+def test_gradcheck(node):
+    torch.manual_seed(0)
+    stage = blocks('basic', nodes=3, channels=4, threshold_spread=0.3).eval()
+    x = torch.randn(2, 3, 3, 3, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in stage.named_parameters() if 'router' in name or 'conv1' in name]
+
+    def function(x, *values):
+        for name, value in zip(names, values):
+            owner, leaf = name.rsplit('.', 1)
+            module = stage.get_submodule(owner)
+            if leaf in module._parameters:
+                del module._parameters[leaf]
+            setattr(module, leaf, value)
+        # Without a threshold, so that the straight-through gradient is the true one.
+        out, adjacency = DAGStage([Residual(b) for b in stage], **dict(
+            options(node, threshold=0.0, n=2),
+            pool=lambda y: y.mean((2, 3)),
+            pooling_weights=lambda size: torch.full((2, size[0] * size[1]), 1 / (size[0] * size[1]),
+                                                    dtype=torch.float64))).run(x)
+        return out, adjacency
+
+    values = [dict(stage.named_parameters())[n].detach().clone().requires_grad_() for n in names]
+    assert torch.autograd.gradcheck(function, (x, *values), atol=1e-6, fast_mode=False)
+
+
+@pytest.mark.parametrize('node', ['branch', 'block'])
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('threshold', [0.0, 0.4, 1.0, 1.9])
+def test_skipping_equals_masking_and_an_image_alone_equals_its_row(kind, node, threshold):
+    torch.manual_seed(3)
+    stage = blocks(kind, nodes=5).eval()
+    x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    workspace = Workspace()
+    with torch.no_grad():
+        residuals = [Residual(b) for b in stage]
+        wanted, adjacency = DAGStage(residuals, **options(node, threshold)).run(x)
+        for _ in range(2):
+            out, skipped = SparseStage(
+                residuals, **options(node, threshold), workspace=workspace).run(x)
+            assert torch.equal(adjacency > 0, skipped > 0)
+            assert torch.allclose(adjacency, skipped, rtol=1e-10)
+            assert torch.allclose(out, wanted, rtol=1e-10, atol=1e-12)
+        first = SparseStage(residuals, **options(node, threshold, n=1), workspace=workspace)
+        alone, row = first.run(x[:1])
+        assert torch.allclose(alone, wanted[:1], rtol=1e-10, atol=1e-12)
+        assert torch.allclose(row, adjacency[:1])
+    if threshold == 1.9:
+        assert (adjacency[:, :, 1:-1].sum(1) == 0).any()  # some nodes are dead
+
+
+def test_dead_nodes_do_not_run_for_the_images_that_they_are_dead_for():
+    stage = blocks('basic', nodes=4).eval()
+    forced = chain_adjacency(4).repeat(3, 1, 1)
+    forced[0] = 0
+    forced[0, 0, 4] = 1    # image 0: the input node only
+    forced[1, 1, 2] = 0
+    forced[1, 1, 3] = 0.5  # image 1: node 2 is dead
+    seen = {}
+    for i, block in enumerate(stage):
+        block.conv1.register_forward_hook(
+            lambda module, args, out, i=i: seen.__setitem__(i, len(args[0])))
+    x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    with torch.no_grad():
+        SparseStage([Residual(b) for b in stage], **options('block', forced=forced),
+                    workspace=Workspace()).run(x)
+    assert seen == {0: 3, 1: 2, 2: 1, 3: 2}
+
+
+def test_one_open_edge_of_weight_1_is_read_without_a_copy():
+    stage = blocks('basic', nodes=3).eval()
+    read = []
+    stage[1].conv1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    stage[2].conv1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
+    workspace = Workspace()
+    with torch.no_grad():
+        SparseStage([Residual(b) for b in stage], **options('block', forced=chain_adjacency(3)[None]),
+                    workspace=workspace).run(torch.randn(3, 3, *SIZE, dtype=torch.float64))
+    kept = workspace._kept.untyped_storage().data_ptr()
+    assert [x.untyped_storage().data_ptr() for x in read] == [kept, kept]
+
+
+def test_a_router_whose_edges_are_all_closed_still_gets_gradient():
+    torch.manual_seed(0)
+    stage = blocks('basic', nodes=3)
+    x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    for block in stage:
+        nn.init.zeros_(block.router.weight)
+        nn.init.constant_(block.router.bias, -2.0)
+    out, adjacency = DAGStage([Residual(b) for b in stage], **options('block', 1.5)).run(x)
+    assert (adjacency > 0).sum().item() == 3  # only the output's strongest edge, image by image
+    out.square().sum().backward()
+    assert stage[0].router.bias.grad[-1] != 0
+    assert all(p.grad is not None for p in stage.parameters())
+
+
+def kept_bytes(function):
+    storages = {}
+
+    def pack(tensor):
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = function()
+    return sum(storages.values()), result
+
+
+def test_keeps_the_node_outputs_once_and_lets_go_of_them():
+    stage, x = blocks('inverted', nodes=6), torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    naive_bytes, _ = kept_bytes(lambda: naive(stage, x, 'block'))
+    ours, (out, _) = kept_bytes(lambda: run(stage, x, 'block'))
+    checkpointed, _ = kept_bytes(lambda: run(stage, x, 'block', with_cp=True))
+    a_map = out.numel() * out.element_size()
+    assert ours < naive_bytes - 6 * a_map
+    assert checkpointed < ours / 2 and checkpointed < 9 * a_map
+    made = []
+    original = aggregate_module.StageMaps.__init__
+    stage_maps = aggregate_module.StageMaps
+    try:
+        def remember(self, *args, **kwargs):
+            original(self, *args, **kwargs)
+            made.append((weakref.ref(self), weakref.ref(self.maps)))
+        stage_maps.__init__ = remember
+        out, adjacency = run(stage, x, 'block')
+    finally:
+        stage_maps.__init__ = original
+    loss = out.sum()
+    loss.backward()
+    assert made[0][1]() is None  # although the loss, and so its graph, is still alive
+    del out, adjacency, loss
+    gc.disable()
+    try:
+        assert made[0][0]() is None  # no reference cycle
+    finally:
+        gc.enable()
+
+
+def test_a_second_backward_needs_retain_graph():
+    stage, x = blocks('basic'), torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    out, _ = run(stage, x, 'block')
+    loss = out.square().sum()
+    loss.backward(retain_graph=True)
+    first = {n: p.grad.clone() for n, p in stage.named_parameters()}
+    loss.backward()
+    for name, parameter in stage.named_parameters():
+        assert torch.allclose(parameter.grad, 2 * first[name])
+    with pytest.raises(RuntimeError, match='second time'):
+        loss.backward()
+
+
+@pytest.mark.parametrize('part', ['output', 'adjacency'])
+def test_a_loss_on_one_of_the_results_is_enough(part):
+    stage, x = blocks('basic'), torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    reference = copy.deepcopy(stage)
+    index = ['output', 'adjacency'].index(part)
+    run(stage, x, 'block')[index].square().sum().backward()
+    naive(reference, x, 'block')[index].square().sum().backward()
+    for (name, ours), theirs in zip(stage.named_parameters(), reference.parameters()):
+        if theirs.grad is not None:
+            assert torch.allclose(ours.grad, theirs.grad, atol=1e-10), name
+
+
+def test_frozen_blocks_leave_the_routers_their_gradient():
+    stage, x = blocks('bottleneck'), torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    for name, parameter in stage.named_parameters():
+        parameter.requires_grad_('router' in name)
+    reference = copy.deepcopy(stage)
+    run(stage, x, 'block')[0].square().sum().backward()
+    naive(reference, x, 'block')[0].square().sum().backward()
+    for (name, ours), theirs in zip(stage.named_parameters(), reference.parameters()):
+        if 'router' in name:
+            assert torch.allclose(ours.grad, theirs.grad, atol=1e-10), name
+
+
+def test_autocast_stays_close_to_float32_and_routes_in_float32():
+    torch.manual_seed(0)
+    stage = blocks('bottleneck', channels=16, threshold_spread=0.1).float()
+    x = torch.randn(3, 3, *SIZE)
+    exact = gradients(lambda s, x: run(s, x, 'block'), stage, x)
+    with torch.autocast('cpu', torch.bfloat16):
+        out, adjacency = run(stage, x, 'block')
+        features = out.float()
+    assert out.dtype == torch.bfloat16 and adjacency.dtype == torch.float32
+    assert torch.allclose(features, exact[0], atol=0.3, rtol=0.1)
+    stage.zero_grad()
+    features.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() and p.grad.dtype == torch.float32
+               for p in stage.parameters())
+
+
+def test_a_map_of_one_cell():
+    stage, x = blocks('basic').eval(), torch.randn(3, 3, 1, 1, dtype=torch.float64)
+    out = DAGStage([Residual(b) for b in stage], **dict(
+        options('branch'), pool=lambda y: y.mean((2, 3)),
+        pooling_weights=lambda size: torch.ones(3, 1))).run(x)[0]
+    out.sum().backward()
+    assert out.shape == (3, 8, 1, 1)
