@@ -1,4 +1,6 @@
 """Does the stack that mmdyn stands on work? `python -m mmdyn.doctor` prints a table and exits with 1 on a problem."""
+from __future__ import annotations  # as in mmdyn/stack.py
+
 import sys
 from collections.abc import Callable
 from importlib import import_module

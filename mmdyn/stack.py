@@ -3,6 +3,8 @@
 OneDL's and OpenMMLab's distributions both provide the modules mmengine, mmcv and mmdet, so mmdyn requires neither by
 name: this module tells what is missing, too old or incompatible, and which command mends it.
 """
+from __future__ import annotations  # an older Python has to get as far as the message that it is too old
+
 import re
 import sys
 from dataclasses import dataclass
@@ -102,8 +104,9 @@ def install_command(module: str, stack: Stack) -> str:
     if module == 'mmcv':
         # With build isolation, or from a wheel that pip built and cached that way, mmcv comes without operators.
         version = '==2.1.0' if name == 'mmcv' else ''
+        again = '--force-reinstall --no-deps ' if stack.providers('mmcv') else ''
         return ('pip install "setuptools<81" wheel ninja psutil && MMCV_WITH_OPS=1 pip install --no-build-isolation '
-                f'--no-cache-dir --force-reinstall --no-deps --no-binary {name} "{name}{version}"')
+                f'--no-cache-dir {again}--no-binary {name} {name}{version}')
     return f'pip install --upgrade {name}'
 
 
@@ -146,7 +149,8 @@ def _check_pairs(stack: Stack) -> list[Problem]:
     if mmengine and _release(mmengine) <= (0, 10, 7):
         setuptools = stack.versions.get('setuptools', '')
         if not setuptools or _release(setuptools) >= (82, ):
-            what = f'setuptools: mmengine {mmengine} needs pkg_resources of setuptools < 82, found {setuptools or "none"}'
+            found = setuptools or 'none'
+            what = f'setuptools: mmengine {mmengine} needs pkg_resources of setuptools < 82, found {found}'
             problems.append(Problem(what, 'pip install "setuptools<81"'))
         if _release(torch) >= (2, 6):
             what = f'mmengine: {mmengine} cannot load its own checkpoints with torch >= 2.6, found torch {torch}'

@@ -31,8 +31,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wheel_names(tree: Path) -> list[str]:
     """Names of the files in the wheel built from the tree."""
     dist = tree.parent / 'dist'
-    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index', '-w', str(dist), '.']
-    built = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+    pip_wheel = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation', '--no-index']
+    built = subprocess.run([*pip_wheel, '-w', str(dist), '.'], cwd=tree, capture_output=True, text=True)
     if 'No module named pip' in built.stderr:
         pytest.skip('this environment has no pip to build a wheel with')
     assert built.returncode == 0, built.stdout + built.stderr
@@ -90,7 +90,8 @@ def test_editable_install_links_to_the_checkout(tree: Path, tmp_path: Path) -> N
 def test_source_distribution_can_be_built_into_a_wheel(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / 'checkout'
     shutil.copytree(tree, copy)
-    subprocess.run([sys.executable, 'setup.py', '-q', 'sdist', '-d', str(tmp_path)], cwd=copy, check=True, capture_output=True)
+    command = [sys.executable, 'setup.py', '-q', 'sdist', '-d', str(tmp_path)]
+    subprocess.run(command, cwd=copy, check=True, capture_output=True)
     shutil.unpack_archive(tmp_path / f'mmdyn-{mmdyn.__version__}.tar.gz', tmp_path / 'unpacked')
     source = tmp_path / 'unpacked' / f'mmdyn-{mmdyn.__version__}'
     assert files_under(source / 'configs') == files_under(tree / 'configs')

@@ -36,7 +36,7 @@ case "$*" in
     *purelib*) echo "$(dirname "$0")" ;;
 esac
 '''
-STEPS = ['venv', 'install-build-tools', 'install-torch', 'download', 'compile', 'install-wheel', 'install-all', 'doctor']
+STEPS = 'venv install-build-tools install-torch download compile install-wheel install-all doctor'.split()
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_two_runs_do_not_collide(run: Run, tmp_path: Path) -> None:
 def test_a_given_python_is_only_checked(run: Run, tmp_path: Path) -> None:
     python = str(tmp_path / 'path' / 'python3.11')
     bad = run(MMDYN_PYTHON=python)
-    assert bad.returncode == 1 and bad.stdout == '' or 'cannot be used' in bad.stderr
+    assert bad.returncode == 1 and bad.stdout == '' and 'cannot be used' in bad.stderr
     for name in ('torch', 'mmcv', 'rest'):
         (tmp_path / 'installed' / name).touch()
     good = run(MMDYN_PYTHON=python)

@@ -81,7 +81,7 @@ make_venv() {
 # Every 30 seconds says how far ninja is, until it is ended or the script is gone.
 show_progress() {
     local source=$1 all done
-    while sleep 30 && kill -0 $$ 2>/dev/null; do
+    while sleep 30 &>/dev/null && kill -0 $$ 2>/dev/null; do
         all=$(cat "$source"/build/temp*/build.ninja 2>/dev/null | grep -c '^build .*\.o:') || true
         done=$(find "$source"/build/temp* -name '*.o' 2>/dev/null | wc -l) || true
         say "mmcv: $done of ${all/#0/?} files compiled"

@@ -18,7 +18,8 @@ MARKER = 'made_by_make_shapes_dataset.json'
 # With less of it in sight a shape's class can hardly be told: a shape that would hide so much is not drawn.
 MIN_VISIBLE = 0.5
 MIN_CONTRAST = 80
-RADIUS_RANGE = (0.06, 0.24)  # of the image's side
+RADIUS_RANGE = (0.07, 0.24)  # of the image's side
+LARGEST_TILT = np.pi / 8
 PLACING_ATTEMPTS = 20
 _ARM = 0.35
 _CROSS = np.array([[_ARM, _ARM], [_ARM, 1], [-_ARM, 1], [-_ARM, _ARM], [-1, _ARM], [-1, -_ARM], [-_ARM, -_ARM],
@@ -41,7 +42,8 @@ def outline(kind: str, radius: float, angle: float) -> np.ndarray:
         corners = _CROSS / np.hypot(_ARM, 1)
     else:
         count = dict(circle=48, square=4, triangle=3, star=10)[kind]
-        directions = np.arange(count) * 2 * np.pi / count
+        first = np.pi / 4 if kind == 'square' else -np.pi / 2  # which is up
+        directions = first + np.arange(count) * 2 * np.pi / count
         corners = np.stack([np.cos(directions), np.sin(directions)], axis=1)
         if kind == 'star':
             corners[1::2] *= 0.42
@@ -79,7 +81,8 @@ def contrasting_colour(rng: np.random.Generator, surroundings: np.ndarray) -> np
             return colour
 
 
-def draw_image(rng: np.random.Generator, side: int, max_objects: int) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+def draw_image(rng: np.random.Generator, side: int,
+               max_objects: int) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
     """Draws one image.
 
     Args:
@@ -100,7 +103,7 @@ def draw_image(rng: np.random.Generator, side: int, max_objects: int) -> tuple[n
             # Sizes are spread evenly over octaves, as many small shapes as large ones.
             radius = side * np.exp(rng.uniform(*np.log(RADIUS_RANGE)))
             centre = rng.uniform(0.6 * radius, side - 0.6 * radius, 2)
-            corners = outline(kind, radius, rng.uniform(0, 2 * np.pi))
+            corners = outline(kind, radius, rng.uniform(-LARGEST_TILT, LARGEST_TILT))
             mask = draw_mask(centre + corners, side)
             whole_area = max(1, draw_mask(side + corners, 2 * side).sum())
             uncovered = [seen & ~mask for seen in visible]
@@ -173,8 +176,8 @@ def make_dataset(root: Path, train: int, val: int, side: int, max_objects: int, 
         ValueError: A number is out of range.
         FileExistsError: The folder holds something else, which is left alone.
     """
-    for name, value, least in (('train', train, 1), ('val', val, 1), ('size', side, 64), ('max-objects', max_objects, 1),
-                               ('seed', seed, 0)):
+    limits = dict(train=(train, 1), val=(val, 1), size=(side, 64), max_objects=(max_objects, 1), seed=(seed, 0))
+    for name, (value, least) in limits.items():
         if value < least:
             raise ValueError(f'{name} must be at least {least}, got {value}')
     if root.exists() and any(root.iterdir()):
@@ -193,10 +196,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('out', type=Path, help='folder to write to')
-    parser.add_argument('--train', type=int, default=300, help='training images (default: %(default)s)')
+    parser.add_argument('--train', type=int, default=500, help='training images (default: %(default)s)')
     parser.add_argument('--val', type=int, default=100, help='validation images (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=160, help='side of the images in pixels (default: %(default)s)')
-    parser.add_argument('--max-objects', type=int, default=5, help='most shapes on an image (default: %(default)s)')
+    parser.add_argument('--size', type=int, default=128, help='side of the images in pixels (default: %(default)s)')
+    parser.add_argument('--max-objects', type=int, default=6, help='most shapes on an image (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='another seed, another set (default: %(default)s)')
     return parser.parse_args()
 

@@ -1,0 +1,40 @@
+"""Several processes on a machine without a GPU."""
+import os
+from datetime import timedelta
+
+import torch.distributed
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from .errors import InputError
+
+TORCHRUN_VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT')
+
+
+def join_process_group(cfg: Config) -> None:
+    """Makes mmengine's Runner work with `--launcher pytorch` on CPUs; does nothing in any other case.
+
+    The Runner's own launcher selects a GPU, and its model wrapper names one. It leaves a process group alone that is up
+    already, and takes another wrapper from the config: both are given here.
+
+    Raises:
+        InputError: The processes were not started by torchrun, or the launcher needs a GPU.
+    """
+    if cfg.launcher == 'pytorch':
+        missing = [name for name in TORCHRUN_VARIABLES if name not in os.environ]
+        if missing:
+            raise InputError('--launcher pytorch expects to be started by torchrun, which sets '
+                             f'{", ".join(TORCHRUN_VARIABLES)}; not set: {", ".join(missing)}')
+    if cfg.launcher == 'none' or get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise InputError(f'--launcher {cfg.launcher} needs GPUs and found none: '
+                         'on CPUs start the processes with torchrun and give --launcher pytorch')
+    timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout) if timeout else None)
+    wrapper = cfg.get('model_wrapper_cfg') or dict(
+        # The Runner's own choices.
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False))
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)

@@ -1,0 +1,67 @@
+"""Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
+import argparse
+
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
+                          join_process_group, load_config)
+from mmengine.config import Config
+from mmengine.device import get_device
+
+
+def parse_args() -> argparse.Namespace:
+    parser = common_parser(__doc__)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='go on from a checkpoint, or from the last one in the work dir if none is named')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate from the batch size it was chosen for to the one used')
+    return parser.parse_args()
+
+
+def set_resume(cfg: Config, resume: str | None) -> None:
+    """Sets what to go on from: a checkpoint's path, 'auto', or nothing."""
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if resume == 'auto' else resume
+    if cfg.get('load_from'):
+        check_file(cfg.load_from, 'a checkpoint')
+
+
+def set_mixed_precision(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise InputError(f'--amp replaces an OptimWrapper, the config has optim_wrapper.type = {kind}')
+    if get_device() == 'cpu':
+        raise InputError("--amp expects a GPU, found none: mmengine's AmpOptimWrapper does not work on CPUs")
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def set_scaled_lr(cfg: Config) -> None:
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise InputError('--auto-scale-lr expects auto_scale_lr.base_batch_size in the config, the batch size that its '
+                         'learning rate was chosen for, found none')
+    cfg.auto_scale_lr.enable = True
+
+
+def main() -> None:
+    args = parse_args()
+    with exit_on_bad_input():
+        cfg = load_config(args)
+        set_resume(cfg, args.resume)
+        if args.amp:
+            set_mixed_precision(cfg)
+        if args.auto_scale_lr:
+            set_scaled_lr(cfg)
+        check_datasets(cfg, ('train', 'val'))
+        join_process_group(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
