@@ -71,7 +71,7 @@ def report_rates(runner: Runner, metrics: dict[str, float]) -> float:
     if not targets:
         return 0.0
     print('\nblock       open rate   target   (deterministic evaluation)')
-    rates = {name: metrics[f'open_rate/{name}'] for name in targets}
+    rates = {name: metrics[f'compute/open_rate/{name}'] for name in targets}
     for name, rate in rates.items():
         print(f'{name:10} {rate:10.2f} {targets[name]:8.2f}')
     mean, target = (sum(values.values()) / len(targets) for values in (rates, targets))

@@ -4,3 +4,5 @@ model = dict(
         type='mmdyn.AIGResNet',
         target_rates=dict(preset='paper', t=0.6),
         open_probability='calibrated'))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

@@ -8,3 +8,5 @@ model = dict(
         norm_eval=True,
         init_cfg=dict(type='Pretrained', checkpoint='checkpoints/dg-mobilenet-v2_in1k.pth', prefix='backbone.')),
     neck=dict(in_channels=[24, 32, 96, 320]))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

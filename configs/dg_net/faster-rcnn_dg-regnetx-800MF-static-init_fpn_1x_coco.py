@@ -7,3 +7,5 @@ model = dict(
         init='static',
         init_cfg=dict(checkpoint='open-mmlab://regnetx_800mf')),
     neck=dict(in_channels=[64, 128, 288, 672]))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

@@ -5,3 +5,5 @@ model = dict(
         arch='regnetx_800mf',
         init_cfg=dict(checkpoint='checkpoints/dg-regnetx-800MF_in1k.pth', prefix='backbone.')),
     neck=dict(in_channels=[64, 128, 288, 672]))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

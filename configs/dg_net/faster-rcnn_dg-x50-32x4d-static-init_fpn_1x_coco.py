@@ -7,3 +7,5 @@ model = dict(
         node='block',
         init='static',
         init_cfg=dict(checkpoint='open-mmlab://resnext50_32x4d')))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

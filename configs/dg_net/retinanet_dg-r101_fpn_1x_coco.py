@@ -3,3 +3,5 @@ model = dict(
     backbone=dict(
         type='mmdyn.DGResNet',
         init_cfg=dict(checkpoint='checkpoints/dg-r101_in1k.pth', prefix='backbone.')))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

@@ -1,2 +1,4 @@
 _base_ = ['mmdet::regnet/retinanet_regnetx-3.2GF_fpn_1x_coco.py', '../_base_/dg.py']
 model = dict(backbone=dict(type='mmdyn.DGRegNet', node='block', init='static'))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

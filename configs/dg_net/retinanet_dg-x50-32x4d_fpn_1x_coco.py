@@ -5,3 +5,5 @@ model = dict(
         groups=32,
         base_width=4,
         init_cfg=dict(checkpoint='checkpoints/dg-x50-32x4d_in1k.pth', prefix='backbone.')))
+val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
+test_evaluator = val_evaluator

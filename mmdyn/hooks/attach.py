@@ -7,6 +7,7 @@ from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
+from ..cost import CostAccount
 from ..functional.distributed import global_mean
 from ..layers.decisions import Decisions
 from ..registry import MODELS
@@ -17,12 +18,13 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
 
     Works on any MMDetection detector and MMPretrain classifier: in mode ``loss`` the loss dict
     gains the losses and ``open_rate`` (logged, not summed); in mode ``predict`` each data sample
-    gains its own ``decisions``.
+    gains its own ``decisions`` and its ``cost`` (:class:`mmdyn.cost.ImageCost`).
 
     Args:
         model: The model, or its data-parallel wrapper.
         losses: Loss modules or their configs; each takes :class:`Decisions` and returns a scalar,
-            or None where it does not apply.
+            or None where it does not apply. One with a true attribute ``needs_cost`` takes the
+            backbone's :class:`mmdyn.cost.CostAccount` as well.
 
     Returns:
         The attachment; its ``remove()`` undoes it.
@@ -50,12 +52,14 @@ class Attachment:
     Attributes:
         backbones: Module name -> dynamic backbone.
         losses: The loss modules; their state (moving windows) belongs in a checkpoint.
+        accounts: Module name -> cost account of that backbone.
     """
 
     def __init__(self, model: nn.Module, backbones: dict[str, DynamicBackbone],
                  losses: Sequence[nn.Module]) -> None:
         self.backbones = backbones
         self.losses = nn.ModuleList(losses)
+        self.accounts = {name: CostAccount(backbone) for name, backbone in backbones.items()}
         self._signature = inspect.signature(model.forward)
         for backbone in backbones.values():
             backbone.losses_attached = True
@@ -77,13 +81,14 @@ class Attachment:
             self._hand_out_decisions(output)
 
     def _add_losses(self, output: dict[str, Any]) -> None:
-        for i, backbone in enumerate(self.backbones.values()):
+        for i, (name, backbone) in enumerate(self.backbones.items()):
             decisions = backbone.decisions
             if decisions is None or not backbone.training:
                 continue
             suffix = f'_{i}' if i else ''
             for loss in self.losses:
-                value = loss(decisions)
+                cost = (self.accounts[name], ) if getattr(loss, 'needs_cost', False) else ()
+                value = loss(decisions, *cost)
                 if value is not None:
                     output[loss.name + suffix] = value
             rates = _open_rates(decisions)
@@ -93,11 +98,13 @@ class Attachment:
 
     def _hand_out_decisions(self, samples: Sequence[Any]) -> None:
         # With several dynamic backbones, a prediction's own are those of the first.
-        decisions = next(iter(self.backbones.values())).decisions
+        name, backbone = next(iter(self.backbones.items()))
+        decisions = backbone.decisions
         if decisions is None or len(decisions) != len(samples):
             return
-        for i, sample in enumerate(samples):
+        for i, (sample, cost) in enumerate(zip(samples, self.accounts[name].images(decisions))):
             sample.set_field(decisions[i], 'decisions')
+            sample.set_field(cost, 'cost')
 
 
 @torch.no_grad()

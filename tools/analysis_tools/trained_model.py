@@ -1,0 +1,97 @@
+"""Models of a config with the weights of a checkpoint, for the tools in this folder."""
+import argparse
+from collections.abc import Mapping
+
+from mmdyn.backbones.dynamic_backbone import DynamicBackbone
+from mmdyn.cost import CostAccount
+from mmdyn.launch import InputError, check_file
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import CheckpointLoader
+from torch import Tensor, nn
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of mmdet or mmpretrain, with a dynamic backbone')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to override')
+    return parser
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """The config that the arguments of `config_parser` describe, its scope made the default one."""
+    check_file(args.config, 'a config file')
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return cfg
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model, without fetching what it would be initialised from.
+
+    Raises:
+        InputError: If its backbone is static.
+    """
+    config = dict(cfg.model, init_cfg=None)
+    if 'backbone' in config:
+        config['backbone'] = dict(config['backbone'], init_cfg=None)
+    model = MODELS.build(config)
+    if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
+        raise InputError("expected a config with a dynamic backbone, such as backbone=dict(type='mmdyn.AIGResNet', ...), "
+                         f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
+    return model
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The weights in a checkpoint file."""
+    check_file(path, 'a checkpoint')
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else None
+    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f'expected a checkpoint with a state_dict of tensors, found something else in {path}')
+    return {name.removeprefix('module.'): value for name, value in weights.items()}
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
+    """Compares weights with what a model expects.
+
+    Args:
+        model: To be loaded.
+        weights: Name -> tensor.
+        path: Where they are from, for the messages.
+        prefix: Only what is named so counts.
+
+    Returns:
+        A sentence on what matched.
+
+    Raises:
+        InputError: If something is missing, left over or of another shape, as where the checkpoint is of a network of
+            another depth, or of a static one.
+    """
+    wanted = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
+    given = {name: value for name, value in weights.items() if name.startswith(prefix)}
+    shared = wanted.keys() & given.keys()
+    problems = {
+        'of another shape': sorted(f'{name}: expected {tuple(wanted[name].shape)}, got {tuple(given[name].shape)}'
+                                   for name in shared if wanted[name].shape != given[name].shape),
+        'missing': sorted(wanted.keys() - given.keys()),
+        'not in this model': sorted(given.keys() - wanted.keys()),
+    }
+    counts = ', '.join(f'{len(names)} {what}' for what, names in problems.items())
+    matched = f'{len(shared) - len(problems["of another shape"])} weights matched, {counts}'
+    if any(problems.values()):
+        examples = '\n'.join(f'- {what}: {"; ".join(names[:3])}{" ..." if len(names) > 3 else ""}'
+                             for what, names in problems.items() if names)
+        raise InputError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
+                         f'static backbone?): {matched}\n{examples}')
+    return matched
+
+
+def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:
+    """Raises InputError if an image would be smaller than one cell of the backbone's coarsest feature map."""
+    stride = account.stride
+    if min(size) < stride:
+        raise InputError(f'{name} expects at least {stride} x {stride} pixels, the stride of this backbone, '
+                         f'got {size[0]} x {size[1]}')
