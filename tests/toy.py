@@ -35,12 +35,11 @@ class Pictures(Dataset):
 class Classifier(BaseModel):
 
     def __init__(self, backbone: dict) -> None:
-        super().__init__()
+        super().__init__(data_preprocessor=dict(type='ImgDataPreprocessor'))
         self.backbone = MODELS.build(backbone)
         self.head = torch.nn.Linear(8, 2)
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor'):
-        inputs = torch.stack(list(inputs)) if isinstance(inputs, (list, tuple)) else inputs
         scores = self.head(self.backbone(inputs)[-1].mean(dim=(2, 3)))
         if mode == 'loss':
             labels = torch.tensor([sample.label for sample in data_samples])

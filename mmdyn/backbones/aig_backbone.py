@@ -158,6 +158,11 @@ class AIGBackbone(DynamicBackbone):
             return decision
         return forced + (decision - decision.detach())
 
+    def restart_calibration(self) -> None:
+        """Lets the next calibrations take larger steps again, from where the quantiles are."""
+        for gate in self.gates().values():
+            gate.calibration_steps.clamp_(max=2)
+
     @torch.no_grad()
     def calibrate(self) -> None:
         """Moves the running quantiles by the last forward's logits, over all ranks."""

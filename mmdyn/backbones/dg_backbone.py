@@ -139,10 +139,11 @@ class DGBackbone(DynamicBackbone):
         if init == 'complete' and not whole:
             return torch.full((nodes, nodes + 1), self.edge_scale / 2, dtype=torch.float64)
         if init == 'complete':
-            # Of many sources, the mean weighs each less than the threshold allows.
-            lowest = self._threshold + 0.05 * (self.edge_scale - self._threshold)
+            # Of more than 1 / threshold sources, the mean would weigh each below the threshold.
+            lowest = min(1.05 * self._threshold, 0.5 * (self._threshold + self.edge_scale))
             highest = 0.95 * self.edge_scale
-            return complete_adjacency(nodes, mean=True)[:-1].double().clamp(lowest, max(lowest, highest))
+            mean = complete_adjacency(nodes, mean=True)[:-1].double()
+            return mean.clamp(max=highest).clamp(min=lowest)
         if not whole and Residual(stage[1]).activation is not None:
             raise ValueError(
                 "init='static' with node='branch' needs blocks without an activation after their "

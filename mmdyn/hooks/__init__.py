@@ -1,6 +1,7 @@
 """How training, logs and predictions get at the decisions."""
 from .attach import attach
+from .calibration_hook import CalibrationHook
 from .dynamic_model_hook import DynamicModelHook
 from .gate_schedule_hook import GateScheduleHook
 
-__all__ = ['DynamicModelHook', 'GateScheduleHook', 'attach']
+__all__ = ['CalibrationHook', 'DynamicModelHook', 'GateScheduleHook', 'attach']

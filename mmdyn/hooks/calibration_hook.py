@@ -1,0 +1,68 @@
+"""Settles calibrated gates on the network as evaluation runs it."""
+from itertools import chain, islice, repeat
+from typing import Any, Optional
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from ..backbones.aig_backbone import AIGBackbone
+from ..layers.gate import check_number
+from ..registry import HOOKS
+
+
+@HOOKS.register_module()
+class CalibrationHook(Hook):
+    """Runs some training images in evaluation mode and lets the gates' quantiles follow.
+
+    While training, a gate's logits come from sampled gates before it and from batch statistics;
+    at evaluation both are gone, and the quantile at which a target share of images opened may
+    open another share. So the quantiles are settled once more at the end of each epoch (or every
+    ``interval`` iterations), before the checkpoint is written. For gates with
+    ``open_probability='calibrated'``.
+
+    Args:
+        num_batches: Training batches to run.
+        interval: Epochs between two calibrations; or iterations, without ``by_epoch``.
+        by_epoch: Whether training counts in epochs. The end of the training always calibrates.
+    """
+
+    priority = 'LOW'  # before CheckpointHook, which is VERY_LOW
+
+    def __init__(self, *, num_batches: int = 50, interval: int = 1, by_epoch: bool = True) -> None:
+        for name, value in dict(num_batches=num_batches, interval=interval).items():
+            if check_number(name, value, 1) != int(value):
+                raise ValueError(f'{name} must be an int of at least 1, got {value!r}')
+        self.num_batches = num_batches
+        self.interval = interval
+        self.by_epoch = by_epoch
+
+    def after_train_epoch(self, runner) -> None:
+        if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
+            self.calibrate(runner)
+
+    def after_train_iter(self,
+                         runner,
+                         batch_idx: int,
+                         data_batch: Optional[Any] = None,
+                         outputs: Optional[dict] = None) -> None:
+        if not self.by_epoch and (self.every_n_train_iters(runner, self.interval)
+                                  or self.is_last_train_iter(runner)):
+            self.calibrate(runner)
+
+    @torch.no_grad()
+    def calibrate(self, runner) -> None:
+        """Moves the quantiles by ``num_batches`` batches of the training set."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        backbones = [m for m in model.modules() if isinstance(m, AIGBackbone)]
+        model.eval()
+        for backbone in backbones:
+            backbone.restart_calibration()
+        # Small sets are gone through again.
+        batches = chain.from_iterable(repeat(runner.train_dataloader))
+        for batch in islice(batches, self.num_batches):
+            inputs = model.data_preprocessor(batch, False)['inputs']
+            for backbone in backbones:
+                backbone(inputs)
+                backbone.calibrate()
+        model.train()

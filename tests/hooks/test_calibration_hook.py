@@ -1,0 +1,44 @@
+"""CalibrationHook: evaluation opens at the target rate, and the checkpoint knows it."""
+import pytest
+import torch
+from toy import SMALL_AIG, Pictures, toy_runner
+
+from mmdyn.hooks import CalibrationHook
+
+BACKBONE = dict(SMALL_AIG, target_rates=[0.75, 0.5, 0.5, 0.25], open_probability='calibrated',
+                zero_init_residual=False)
+
+
+def trained(tmp_path, **options):
+    runner = toy_runner(tmp_path, BACKBONE, iters=4, hooks=[
+        dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss')]),
+        dict(type='mmdyn.CalibrationHook', by_epoch=False, **options)])
+    runner.model.init_weights()
+    for gate in runner.model.backbone.deciders():
+        torch.nn.init.normal_(gate.fc2.weight)  # gates that tell images apart
+    runner.train()
+    return runner
+
+
+def test_evaluation_opens_at_the_target_rates(tmp_path):
+    runner = trained(tmp_path, num_batches=200)
+    backbone = runner.model.backbone
+    with torch.no_grad():
+        backbone.eval()(Pictures(8).images)
+    for name, target in backbone.target_rates.items():
+        # Eight images: a share is known to 1/8.
+        assert abs(backbone.decisions.gates[name].mean().item() - target) <= 0.125, name
+    saved = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['state_dict']
+    for name, gate in backbone.gates().items():
+        assert saved[f'backbone.{name}.gate.quantile'] == gate.quantile
+
+
+def test_training_goes_on_in_training_mode(tmp_path):
+    runner = trained(tmp_path, num_batches=1, interval=2)
+    assert runner.model.training and all(g.training for g in runner.model.backbone.deciders())
+
+
+@pytest.mark.parametrize('options', [dict(num_batches=0), dict(interval=1.5)])
+def test_bad_options(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        CalibrationHook(**options)
