@@ -16,7 +16,7 @@ ALLOWED = {
     'metrics': {'functional', 'layers', 'backbones', 'cost', 'losses'},
     'visualization': {'functional', 'layers', 'backbones', 'cost', 'losses'},
     'checkpoints': set(),
-    'launch': {'checkpoints'},
+    'launch': {'checkpoints', 'doctor', 'stack'},
     'doctor': {'stack'},
     'stack': set(),
     'registry': set(),

@@ -5,7 +5,6 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.graph import chain_adjacency, check_adjacency, complete_adjacency
-from ..functional.pooling import pooling_weights, valid_cells
 from ..layers.dag_stage import NODES, DAGStage
 from ..layers.gate import check_number
 from ..layers.residual import Residual
@@ -37,7 +36,8 @@ class DGBackbone(DynamicBackbone):
             ``dict(init=number)`` for a learnable one that starts there. None: 0.1 * edge_scale.
         init: ``'complete'``: every edge open; at logit 0 with ``node='branch'``, and so that each
             node reads about the mean of its sources with ``node='block'`` (a sum would double at
-            each node). ``'static'``: what the static network computes: with ``node='block'`` the
+            each node; the threshold is the least that an open edge can weigh, so stages of more
+            than 1 / threshold blocks need a lower one to stay bounded). ``'static'``: what the static network computes: with ``node='block'`` the
             chain at weight 1 and all other edges just below the threshold, with ``node='branch'``
             all edges at weight 1 (linear blocks only). None: ``'complete'`` for branches,
             ``'static'`` for blocks.
@@ -149,13 +149,13 @@ class DGBackbone(DynamicBackbone):
                 "init='static' with node='branch' needs blocks without an activation after their "
                 f'sum (MobileNetV2), but those of {name} have one, which moves; use node=\'block\'')
         if not (self.edge_scale > 1 > self._threshold):
-            raise ValueError("init='static' has edges of weight 1, so it needs edge_scale above 1 and "
-                             f'threshold below 1, got {self.edge_scale} and {self._threshold}')
+            raise ValueError("init='static' has edges of weight 1, so it needs edge_scale above 1 "
+                             f'and threshold below 1, got {self.edge_scale} and {self._threshold}')
         if not whole:
             return torch.ones(nodes, nodes + 1, dtype=torch.float64)
         if not self._threshold:
-            raise ValueError("init='static' with node='block' starts with edges below the threshold, "
-                             'so it needs one above 0, got 0')
+            raise ValueError("init='static' with node='block' starts with edges below the "
+                             'threshold, so it needs one above 0, got 0')
         chain = chain_adjacency(nodes)[:-1].double()
         return torch.where(chain > 0, chain, 0.95 * self._threshold)
 
@@ -213,7 +213,7 @@ class DGBackbone(DynamicBackbone):
         threshold: Union[float, Tensor] = self._threshold
         if self.threshold_logit is not None:
             threshold = self.edge_scale * torch.sigmoid(self.threshold_logit)
-        options = dict(node=self.node, pool=self.pool, pooling_weights=self._weights,
+        options = dict(node=self.node, pool=self.pool, pooling_weights=self.pooling_weights,
                        threshold=threshold, forced=forced, with_cp=self.with_cp)
         residuals = [Residual(block) for block in blocks]
         if self.skips and not torch.is_grad_enabled():
@@ -222,9 +222,3 @@ class DGBackbone(DynamicBackbone):
             stage = DAGStage(residuals, **options)
         x, self.decisions.adjacency[name] = stage.run(x)
         return x
-
-    def _weights(self, feature_size: tuple[int, int]) -> Tensor:
-        # Of the gradient of `pool`, also where evaluation pools without weights.
-        decisions = self.decisions
-        cells = valid_cells(decisions.sizes, decisions.input_size, feature_size)
-        return pooling_weights(cells, feature_size)

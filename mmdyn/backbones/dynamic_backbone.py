@@ -77,7 +77,7 @@ class DynamicBackbone(nn.Module):
         else:
             sizes = valid_sizes(images)
         self.decisions = Decisions(sizes, input_size, self.target_rates)
-        self._per_map: dict[tuple[int, int], Any] = {}
+        self._computed: dict[tuple, Any] = {}
         return self.decisions
 
     def pool(self, features: Tensor) -> Tensor:
@@ -85,20 +85,20 @@ class DynamicBackbone(nn.Module):
         feature_size = (features.shape[2], features.shape[3])
         if self.training:
             return weighted_pool(features, self.pooling_weights(feature_size))
-        return cropped_pool(features, self._on_each_map(
-            feature_size, lambda cells: cells.tolist()))
+        return cropped_pool(features, self._once('cells', feature_size, Tensor.tolist))
 
     def pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
         """(N, h * w) weights that average a feature map over each image's valid part."""
-        return self._on_each_map(feature_size, lambda cells: pooling_weights(cells, feature_size))
+        return self._once('weights', feature_size,
+                          lambda cells: pooling_weights(cells, feature_size))
 
-    def _on_each_map(self, feature_size: tuple[int, int], compute: Callable) -> Any:
+    def _once(self, what: str, feature_size: tuple[int, int], compute: Callable) -> Any:
         """Computes something from the valid cells, once a forward for every feature size."""
-        if feature_size not in self._per_map:
+        if (what, feature_size) not in self._computed:
             decisions = self.decisions
-            self._per_map[feature_size] = compute(
+            self._computed[what, feature_size] = compute(
                 valid_cells(decisions.sizes, decisions.input_size, feature_size))
-        return self._per_map[feature_size]
+        return self._computed[what, feature_size]
 
     def _freeze_stages(self) -> None:
         # A frozen stage keeps its weights; whether its blocks run is still to be learned.

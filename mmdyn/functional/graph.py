@@ -115,8 +115,8 @@ def check_adjacency(adjacency: object, nodes: int, name: str) -> Tensor:
                          f'{adjacency.tril().count_nonzero().item()} non-zero entries on or below '
                          'the diagonal')
     if not liveness(adjacency.view(-1, size, size))[:, -1].all():
-        raise ValueError(f'the adjacency of {name} leaves the output without input: its last column '
-                         'has no open edge from a node that node 0 reaches')
+        raise ValueError(f'the adjacency of {name} leaves the output without input: its last '
+                         'column has no open edge from a node that node 0 reaches')
     return adjacency
 
 

@@ -6,124 +6,20 @@ The backward pass recomputes a node's input from them (:class:`AggregateConv`), 
 gradient of a node's output over its consumers at once (:class:`Publish`). The gradient of x_j
 takes the place of y_j in the buffer: by then, nothing needs y_j any more.
 
-Maps pass from function to function through :class:`StageMaps`. What autograd sees instead is a
-token, an empty tensor: y_i -> row i -> x_{i+1} -> y_{i+1} -> ... -> output. It makes the backward
-pass visit the nodes from last to first, so that all consumers of y_i are done before y_i is.
+Maps pass from function to function through :class:`mmdyn.layers.stage_maps.StageMaps`. What
+autograd sees instead is a token, an empty tensor: y_i -> row i -> x_{i+1} -> y_{i+1} -> ... ->
+output. It makes the backward pass visit the nodes from last to first, so that all consumers of y_i
+are done before y_i is.
 """
 from typing import Any, Callable, Optional
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function, Variable
+from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from ..functional.graph import aggregate, edge_dots
-
-
-class StageMaps:
-    """The node outputs of one stage in one forward pass, each stored once.
-
-    Args:
-        like: (N, C, H, W), the output of node 0; gives size, dtype, device and memory format.
-        nodes: n.
-        adjacency: (N, n+1, n+1) without gradient; row i is filled in when node i has run.
-        rectify_inputs: Whether nodes read ReLU of the aggregated sum (``node='branch'``).
-        storage: (n, N, C * H * W) to be used for the maps; otherwise it is allocated.
-
-    Attributes:
-        maps: (n, N, C * H * W), flattened as they lie in memory; None after the backward pass.
-    """
-
-    def __init__(self, like: Tensor, nodes: int, adjacency: Tensor, *, rectify_inputs: bool,
-                 storage: Optional[Tensor] = None) -> None:
-        self.shape = like.shape
-        self.channels_last = not like.is_contiguous() and like.is_contiguous(
-            memory_format=torch.channels_last)
-        self.nodes = nodes
-        self.adjacency = adjacency
-        self.rectify_inputs = rectify_inputs
-        self.maps: Optional[Tensor] = storage
-        if storage is None:
-            self.maps = like.new_empty(nodes, len(like), like[0].numel())
-        self._end_backward()
-
-    def unflatten(self, flat: Tensor) -> Tensor:
-        """(M, C * H * W) -> (M, C, H, W), without a copy."""
-        _, channels, height, width = self.shape
-        if self.channels_last:
-            return flat.view(len(flat), height, width, channels).permute(0, 3, 1, 2)
-        return flat.view(len(flat), channels, height, width)
-
-    def flatten(self, features: Tensor) -> Tensor:
-        """(M, C, H, W) -> (M, C * H * W); a copy if the memory format is another one."""
-        return (features.permute(0, 2, 3, 1) if self.channels_last else features).flatten(1)
-
-    def output(self, i: int) -> Tensor:
-        """(N, C, H, W): y_i, a view of the buffer."""
-        return self.unflatten(self.maps[i])
-
-    def read(self, j: int) -> Tensor:
-        """(N, C, H, W): what vertex j reads, x_j."""
-        maps = self.maps[:j]
-        x = self.unflatten(aggregate(maps, self.adjacency[:, :len(maps), j]))
-        return x.relu_() if self.rectify_inputs else x
-
-    def begin_backward(self) -> None:
-        """To be called by each function's backward before it uses the maps.
-
-        Raises:
-            RuntimeError: If the maps have already been overwritten by their gradients.
-        """
-        task = torch._C._current_graph_task_id()
-        if task == self._task:
-            return
-        if self.maps is None:
-            raise RuntimeError(
-                'backward through a wired stage a second time: the outputs of its nodes have been '
-                'overwritten by their gradients. Say retain_graph=True in the first backward call.')
-        self._task = task
-        self._keep = torch._C._autograd._get_current_graph_task_keep_graph()
-        self._gradients = torch.empty_like(self.maps) if self._keep else self.maps
-        Variable._execution_engine.queue_callback(self._end_backward)
-
-    def _end_backward(self) -> None:
-        # The graph outlives its backward pass for as long as someone holds the loss.
-        if getattr(self, '_task', None) is not None and not self._keep:
-            self.maps = None
-        self._task: Optional[int] = None
-        self._keep = False
-        self._gradients: Optional[Tensor] = None
-        self._output_gradient: Optional[Tensor] = None
-        self._highest = 0
-
-    def gradient(self, j: int) -> Tensor:
-        """(N, C, H, W): where to write the gradient of x_j; y_j is lost."""
-        self._highest = max(self._highest, j)
-        return self.unflatten(self._gradients[j])
-
-    def set_output_gradient(self, gradient: Tensor) -> Tensor:
-        """Keeps the gradient of the stage's output; returns it flattened."""
-        self._output_gradient = self.flatten(gradient)
-        return self._output_gradient
-
-    def row_gradient(self, i: int) -> Optional[Tensor]:
-        """(N, n-1-i): the gradients of the weights with which later nodes read node i."""
-        if self._highest <= i:
-            return None
-        dots = edge_dots(self._gradients[i + 1:self._highest + 1], self.maps[i])
-        return nn.functional.pad(dots, (0, self.nodes - 1 - self._highest))
-
-    def output_gradient(self, i: int) -> Optional[Tensor]:
-        """(N, C * H * W): the gradient of y_i, one sum over its consumers."""
-        total, last = None, self._highest + 1
-        if last > i + 1:
-            total = aggregate(self._gradients[i + 1:last], self.adjacency[:, i, i + 1:last])
-        if self._output_gradient is not None:
-            weight = self.adjacency[:, i, -1:].to(self._output_gradient.dtype)
-            if total is None:
-                return self._output_gradient * weight
-            total.addcmul_(self._output_gradient, weight)
-        return total
+from ..functional.graph import edge_dots
+from .stage_maps import StageMaps
 
 
 class Publish(Function):
@@ -138,13 +34,7 @@ class Publish(Function):
     def forward(ctx: Any, stage: StageMaps, i: int, branch: Tensor, shortcut: Optional[Tensor],
                 rectify: bool, pool: Callable[[Tensor], Tensor],
                 pooling: Tensor) -> tuple[Tensor, Tensor]:
-        y = stage.output(i)
-        if shortcut is None:
-            y.copy_(branch)
-        else:
-            torch.add(branch, shortcut, out=y)
-        if rectify:
-            y.relu_()
+        y = stage.write(i, branch, shortcut, rectify)
         ctx.set_materialize_grads(False)
         ctx.stage, ctx.i, ctx.rectify = stage, i, rectify
         ctx.dtypes = branch.dtype, None if shortcut is None else shortcut.dtype
@@ -171,8 +61,8 @@ class Publish(Function):
         if ctx.rectify:
             torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
         branch, shortcut = ctx.dtypes
-        return (None, None, gradient.to(branch), None if shortcut is None else gradient.to(shortcut),
-                None, None, None)
+        to_shortcut = None if shortcut is None else gradient.to(shortcut)
+        return None, None, gradient.to(branch), to_shortcut, None, None, None
 
 
 class Weigh(Function):
@@ -204,7 +94,7 @@ class Aggregate(Function):
     @staticmethod
     def forward(ctx: Any, stage: StageMaps, j: int, token: Tensor,
                 weights: Optional[Tensor]) -> Tensor:
-        x = stage.read(j)
+        x = stage.read_anew(j)
         ctx.set_materialize_grads(False)
         ctx.stage, ctx.j = stage, j
         ctx.token, ctx.dtype = token.new_empty(0), None if weights is None else weights.dtype

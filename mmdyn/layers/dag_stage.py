@@ -1,4 +1,4 @@
-"""DAGStage: the blocks of a stage, wired by their routers (DG-Net, one executor for all families)."""
+"""DAGStage: the blocks of a stage, wired by their routers (DG-Net)."""
 from typing import Callable, Optional, Protocol, Sequence, Union
 
 import torch
@@ -7,7 +7,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ..functional.graph import cut, cut_output
 from ..functional.gumbel import straight_through
-from .aggregate import Aggregate, Publish, StageMaps, Weigh, aggregate_conv, fuses
+from .aggregate import Aggregate, Publish, Weigh, aggregate_conv, fuses
+from .stage_maps import StageMaps
 
 NODES = ('branch', 'block')
 

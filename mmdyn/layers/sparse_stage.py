@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from ..functional.graph import aggregate
-from .aggregate import StageMaps
 from .dag_stage import DAGStage, Wiring
+from .stage_maps import StageMaps
 from .workspace import Workspace
 
 # Above this share of open edges, reading all maps at once beats reading the open ones singly.
@@ -38,7 +38,7 @@ class SparseStage(DAGStage):
         storage = self.workspace.take(first, (nodes - 1, len(first), first[0].numel()))
         stage = StageMaps(first, nodes, wiring.values, rectify_inputs=self.rectify_inputs,
                           storage=storage)
-        y: Optional[Tensor] = self._store(stage, 0, first, shortcut)
+        y: Optional[Tensor] = stage.write(0, first, shortcut, self.rectifies(0))
         for i, residual in enumerate(self.residuals):
             if i > 0:
                 y = self._run_node(stage, i)
@@ -63,7 +63,8 @@ class SparseStage(DAGStage):
         out = self.residuals[i].branch(x)
         everywhere = len(images) == len(weights)
         if stored and everywhere:
-            return self._store(stage, i, out, x if self.whole_blocks else None)
+            shortcut = x if self.whole_blocks else None
+            return stage.write(i, out, shortcut, self.rectifies(i))
         out = out.to(stage.maps.dtype)
         if self.whole_blocks:
             out = out.add_(x)
@@ -75,14 +76,6 @@ class SparseStage(DAGStage):
         y = stage.output(i) if stored else torch.empty_like(stage.output(0))
         return y.zero_().index_copy_(0, torch.tensor(images, device=y.device), out)
 
-    def _store(self, stage: StageMaps, i: int, out: Tensor, shortcut: Optional[Tensor]) -> Tensor:
-        y = stage.output(i)
-        if shortcut is None:
-            y.copy_(out)
-        else:
-            torch.add(out, shortcut, out=y)
-        return y.relu_() if self.rectifies(i) else y
-
     def _read(self, stage: StageMaps, j: int, weights: list[list[float]],
               images: list[int]) -> Tensor:
         """What vertex j reads, for these images only; may be a view of the buffer."""
@@ -91,7 +84,8 @@ class SparseStage(DAGStage):
         if len(sources) == 1 and (everywhere or len(images) == 1):
             (only, weight), *others = sources.pop()
             if not others and weight == 1:
-                x = stage.output(only) if everywhere else stage.output(only)[images[0]:images[0] + 1]
+                x = stage.output(only)
+                x = x if everywhere else x[images[0]:images[0] + 1]
                 return torch.relu(x) if self.rectify_inputs else x
         if everywhere and _is_dense(weights):
             return stage.read(j)
@@ -136,7 +130,8 @@ def _accumulate(stage: StageMaps, j: int, n: int, weights: list[float], out: Ten
     if empty and len(sources) > 2:
         low, high = sources[0], sources[-1] + 1
         if len(sources) > _DENSE * (high - low):
-            out.copy_(aggregate(stage.maps[low:high, n:n + 1], stage.adjacency[n:n + 1, low:high, j])[0])
+            column = stage.adjacency[n:n + 1, low:high, j]
+            out.copy_(aggregate(stage.maps[low:high, n:n + 1], column)[0])
             return
     for i in sources:
         if empty:

@@ -4,7 +4,7 @@ from torch import nn
 
 
 def static_and_dynamic(static_class, dynamic_class, dynamic=None, **options):
-    """A static backbone and a wired one with the same weights; the routers are the only new keys."""
+    """A static and a wired backbone with the same weights; routers are the only new keys."""
     static = static_class(**options)
     # A fresh residual branch ends in a zero norm: it must compute something to be compared.
     for parameter in static.parameters():

@@ -1,4 +1,4 @@
-"""DG-MobileNetV2: as a chain of blocks, and as branches with every edge at 1, the static network."""
+"""DG-MobileNetV2: static as a chain of blocks, and as branches with every edge at 1."""
 import pytest
 import torch
 from dg_cases import (assert_close, assert_equal, assert_every_parameter_has_a_gradient,

@@ -10,6 +10,7 @@ from toy import SMALL_AIG, Classifier
 
 import mmdyn
 from mmdyn.cost import CostAccount
+from mmdyn.hooks import GateScheduleHook
 from mmdyn.layers.decisions import Decisions
 from mmdyn.losses import ComputeBudgetLoss
 
@@ -123,3 +124,37 @@ def test_two_ranks_with_three_images_and_one_are_one_process_with_four(tmp_path)
         torch.testing.assert_close(value, loss.detach())
     # DDP averages the gradients of the ranks.
     torch.testing.assert_close((shares[0][1] + shares[1][1]) / 2, gates.grad)
+
+
+def pictures(count: int) -> torch.Tensor:
+    """Noise of many contrasts and colours, so that gates and routers can tell images apart."""
+    return torch.randn(count, 3, 32, 32) * torch.rand(count, 1, 1, 1) + torch.randn(count, 3, 1, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('target', [0.5, 0.7, 0.9])
+@pytest.mark.parametrize('backbone', [dict(type='mmdyn.AIGResNet', depth=18), dict(type='mmdyn.DGResNet', depth=34),
+                                      dict(type='mmdyn.DGResNet', depth=34, node='block')],
+                         ids=['AIG', 'DG-branch', 'DG-block'])
+def test_alone_it_brings_the_measured_cost_to_the_target(backbone, target):
+    # The norms stay as they are: those that change differ between training and evaluation.
+    backbone = MODELS.build(dict(backbone, base_channels=8, norm_eval=True)).train()
+    backbone.losses_attached = True
+    account, loss, iterations = CostAccount(backbone), ComputeBudgetLoss(target=target), 300
+    optimizer = torch.optim.SGD(backbone.parameters(), lr=5.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+    noise = GateScheduleHook(end=0.5)
+    for step in range(iterations):
+        if hasattr(backbone, 'gates'):
+            for gate in backbone.gates().values():
+                gate.noise = noise.value_at(step / iterations)
+        backbone(pictures(16))
+        optimizer.zero_grad()
+        loss(backbone.decisions, account).backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        backbone.eval()(pictures(512))
+    costs = account.images(backbone.decisions)
+    measured = sum(cost.macs for cost in costs) / sum(cost.dense_macs for cost in costs)
+    assert abs(measured - target) < 0.02, measured
