@@ -4,12 +4,14 @@ from typing import Optional
 import torch
 from torch import Tensor
 
-from ..functional.graph import aggregate
+from ..functional.graph import add_weighted
+from .conditional import run_on_open
 from .dag_stage import DAGStage, Wiring
+from .router import Router
 from .stage_maps import StageMaps
 from .workspace import Workspace
 
-# Above this share of open edges, reading all maps at once beats reading the open ones singly.
+# Above this share of open edges, one pass over all maps beats reading the open ones singly.
 _DENSE = 0.5
 
 
@@ -42,13 +44,20 @@ class SparseStage(DAGStage):
         for i, residual in enumerate(self.residuals):
             if i > 0:
                 y = self._run_node(stage, i)
-            router = residual.block.router
-            pooled = first.new_zeros(len(x), router.in_features) if y is None else self.pool(y)
-            wiring.decide(i, router(pooled))
+            wiring.decide(i, self._route(residual.block.router, y, wiring.alive(i)))
         wiring.decide_output()
         out = self._read_output(stage, y)
         self.workspace.give(storage)
         return out, wiring.adjacency()
+
+    def _route(self, router: Router, y: Optional[Tensor], alive: Tensor) -> Tensor:
+        """(N, edges) weights; what is dead has none, and its router does not run."""
+        if y is None:
+            return router.weight.new_zeros(len(alive), router.out_features)
+        weights, index = run_on_open(router, self.pool(y), alive)
+        if index is None:
+            return weights
+        return weights.new_zeros(len(alive), router.out_features).index_copy_(0, index, weights)
 
     def _run_node(self, stage: StageMaps, i: int) -> Optional[Tensor]:
         """Runs node i for the images that it is alive for; returns y_i, None if dead for all."""
@@ -87,8 +96,6 @@ class SparseStage(DAGStage):
                 x = stage.output(only)
                 x = x if everywhere else x[images[0]:images[0] + 1]
                 return torch.relu(x) if self.rectify_inputs else x
-        if everywhere and _is_dense(weights):
-            return stage.read(j)
         flat = stage.maps.new_empty(len(images), stage.maps.shape[2])
         for out, n in zip(flat, images):
             _accumulate(stage, j, n, weights[n], out)
@@ -108,34 +115,24 @@ class SparseStage(DAGStage):
         flat = stage.flatten(y)
         if any(weight != 1 for weight in own):
             flat.mul_(stage.adjacency[:, nodes - 1, -1:].to(flat.dtype))
-        if _is_dense(weights):
-            column = stage.adjacency[:, None, :nodes - 1, -1].to(flat.dtype)
-            flat[:, None].baddbmm_(column, stage.maps.transpose(0, 1))
-        else:
-            for n, row in enumerate(weights):
-                _accumulate(stage, nodes, n, row, flat[n], empty=False)
+        for n, row in enumerate(weights):
+            _accumulate(stage, nodes, n, row, flat[n], keep=True)
         x = stage.unflatten(flat)
         return x.relu_() if self.rectify_inputs else x
 
 
-def _is_dense(weights: list[list[float]]) -> bool:
-    open_edges = sum(1 for row in weights for weight in row if weight)
-    return open_edges > _DENSE * len(weights) * len(weights[0])
-
-
-def _accumulate(stage: StageMaps, j: int, n: int, weights: list[float], out: Tensor,
-                empty: bool = True) -> None:
+def _accumulate(stage: StageMaps, j: int, n: int, weights: list[float], out: Tensor, *,
+                keep: bool = False) -> None:
     """Writes (or adds) to ``out`` what vertex j reads of image n."""
     sources = [i for i, weight in enumerate(weights) if weight]
-    if empty and len(sources) > 2:
+    if len(sources) > 2:
         low, high = sources[0], sources[-1] + 1
         if len(sources) > _DENSE * (high - low):
-            column = stage.adjacency[n:n + 1, low:high, j]
-            out.copy_(aggregate(stage.maps[low:high, n:n + 1], column)[0])
+            add_weighted(out, stage.maps[low:high, n], stage.adjacency[n, low:high, j], keep=keep)
             return
     for i in sources:
-        if empty:
-            torch.mul(stage.maps[i, n], weights[i], out=out)
-            empty = False
-        else:
+        if keep:
             out.add_(stage.maps[i, n], alpha=weights[i])
+        else:
+            torch.mul(stage.maps[i, n], weights[i], out=out)
+            keep = True

@@ -1,6 +1,5 @@
 """A dynamic backbone and its static parent with the same weights, alone or inside the same detector."""
 import inspect
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,32 +7,34 @@ from typing import Any
 import torch
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.cost import CostAccount
-from mmdyn.functional.graph import check_adjacency
 from mmdyn.launch import InputError, check_file
-from mmdyn.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import BaseModule
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 WIRINGS = ('complete', 'chain')
 
 
-def read_config(text: str) -> Config:
+def read_config_or_backbone(text: str) -> Config:
     """A config file, or a backbone given as ``dict(type=..., ...)``, which becomes ``model.backbone``."""
     if text.lstrip().startswith(('dict(', '{')):
         try:
-            return Config.fromstring(f'model = dict(backbone={text})', '.py')
-        except SyntaxError as error:
+            cfg = Config.fromstring(f'model = dict(backbone={text})', '.py')
+        except Exception as error:  # whatever is wrong with what was typed
             raise InputError(f'expected a backbone such as "dict(type=\'mmdyn.AIGResNet\', depth=50)", got {text} '
-                             f'({error})') from None
-    check_file(text, 'a config file or dict(type=...)')
-    return Config.fromfile(text)
+                             f'({type(error).__name__}: {error})') from None
+    else:
+        check_file(text, 'a config file or dict(type=...)')
+        cfg = Config.fromfile(text)
+    if 'backbone' not in cfg.get('model', {}):
+        raise InputError(f'expected a config with model.backbone, found none in {text}')
+    return cfg
 
 
 def dynamic_class(config: dict) -> type[DynamicBackbone]:
     cls = MODELS.get(config.get('type', ''))
-    if cls is None or not issubclass(cls, DynamicBackbone):
+    if not (inspect.isclass(cls) and issubclass(cls, DynamicBackbone)):
         raise InputError("expected a dynamic backbone, such as type='mmdyn.AIGResNet', "
                          f'got type={config.get("type")!r}')
     return cls
@@ -59,6 +60,7 @@ class BackbonePair:
     """
 
     def __init__(self, config: dict, static: dict | None = None, device: str = 'cpu') -> None:
+        dynamic_class(self._backbone_config(config))
         self._build(config, static)
         self.dynamic.to(device)
         self.static.to(device)
@@ -66,6 +68,9 @@ class BackbonePair:
         if missing:
             raise InputError(f'expected a static backbone with the weights of the dynamic one, it has others: {missing[:5]}')
         self.account = CostAccount(self.backbone)
+
+    def _backbone_config(self, config: dict) -> dict:
+        return config
 
     def _build(self, config: dict, static: dict | None) -> None:
         # Pretrained weights change neither time nor memory.
@@ -112,6 +117,9 @@ class BackbonePair:
 
 class DetectorPair(BackbonePair):
     """The same for the detectors of a config around the two backbones; for inference only."""
+
+    def _backbone_config(self, config: dict) -> dict:
+        return config['backbone']
 
     def _build(self, config: dict, static: dict | None) -> None:
         backbone = dict(config['backbone'], init_cfg=None)

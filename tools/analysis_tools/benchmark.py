@@ -18,10 +18,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from backbone_pair import WIRINGS, BackbonePair, DetectorPair, force_rate, read_config
+from backbone_pair import WIRINGS, BackbonePair, DetectorPair, force_rate, read_config_or_backbone
 from mmdyn.launch import InputError, exit_on_bad_input
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
+from trained_model import check_size
 
 MEASURES = ('train', 'memory', 'infer', 'rates')
 # Where other processes take the cores away, only the time that this one has computed means anything.
@@ -116,12 +117,15 @@ class Benchmark:
         pair: Static and dynamic model.
         batch: Images.
         size: (H, W) in pixels.
+        decisions: Forced where no open rate is given; None leaves them to the backbone.
         wiring: Of the nodes that are alive, at a given open rate.
         timing: Options of :func:`interleave`.
     """
 
-    def __init__(self, pair: BackbonePair, batch: int, size: tuple[int, int], wiring: str, **timing) -> None:
-        self.pair, self.batch, self.size, self.wiring, self.timing = pair, batch, size, wiring, timing
+    def __init__(self, pair: BackbonePair, batch: int, size: tuple[int, int], decisions: str | None, wiring: str,
+                 **timing) -> None:
+        self.pair, self.batch, self.size, self.timing = pair, batch, size, timing
+        self.decisions, self.wiring = decisions, wiring
         self.inputs = pair.make_inputs(batch, size)
         if next(pair.dynamic.parameters()).is_cuda:
             timing['synchronise'] = torch.cuda.synchronize
@@ -136,6 +140,7 @@ class Benchmark:
 
     def train(self) -> Row:
         """Forward and backward pass, the optimiser's step left out."""
+        self.pair.backbone.force_decisions(self.decisions)
         with self.pair.training():
             steps = {name: lambda model=model: self.pair.train_step(model, self.inputs)
                      for name, model in self.pair.models.items()}
@@ -143,18 +148,21 @@ class Benchmark:
         return self.row('training step', 's', times['static'], times['dynamic'])
 
     def memory(self) -> Row:
+        self.pair.backbone.force_decisions(self.decisions)
         with self.pair.training():
             sizes = {name: saved_bytes(model, lambda model=model: self.pair.loss(model, self.inputs))
                      for name, model in self.pair.models.items()}
         return self.row('saved activations', 'B', [sizes['static']], [sizes['dynamic']])
 
     def infer(self, rate: float | None = None) -> Row:
-        """Inference with the backbone's own decisions, or with random ones at an open rate."""
+        """Inference, with random decisions where an open rate is given."""
         pair, backbone, generator = self.pair, self.pair.backbone, torch.Generator().manual_seed(0)
         decisions = []
 
         def prepare() -> None:
-            if rate is not None:
+            if rate is None:
+                backbone.force_decisions(self.decisions)
+            else:
                 force_rate(backbone, rate, self.batch, generator, self.wiring)
 
         def dynamic() -> None:
@@ -163,10 +171,7 @@ class Benchmark:
 
         functions = dict(static=lambda: pair.predict(pair.static, self.inputs), dynamic=dynamic)
         with pair.evaluation(), torch.no_grad():
-            try:
-                times = interleave(functions, prepare=prepare, **self.timing)
-            finally:
-                backbone.force_decisions(None)
+            times = interleave(functions, prepare=prepare, **self.timing)
         dense = self.batch * pair.static_macs(self.size)
         macs = [sum(cost.macs for cost in pair.account.images(run)) for run in decisions[WARM_UP_ROUNDS:]]
         what = 'inference' if rate is None else f'inference, open rate {rate:g}'
@@ -178,7 +183,8 @@ class Benchmark:
 def measure(pair: BackbonePair, args: argparse.Namespace) -> list[Row]:
     rows = []
     for batch in args.batch:
-        benchmark = Benchmark(pair, batch, tuple(args.size), args.wiring, runs=args.runs, clock=CLOCKS[args.clock])
+        benchmark = Benchmark(
+            pair, batch, tuple(args.size), args.decisions, args.wiring, runs=args.runs, clock=CLOCKS[args.clock])
         for what in args.measure:
             if what == 'rates':
                 rows += [benchmark.infer(rate) for rate in args.open_rate]
@@ -196,22 +202,27 @@ def table(rows: list[Row]) -> str:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config file with a dynamic backbone, or the backbone as "dict(type=..., ...)"')
-    parser.add_argument('--static', metavar='BACKBONE', help="static backbone to compare with, as \"dict(type=..., ...)\" "
-                        "(default: the dynamic class's parent with the same options)")
-    parser.add_argument('--batch', type=int, nargs='+', default=[1], help='batch sizes (default: 1)')
-    parser.add_argument('--size', type=int, nargs='+', default=[384], metavar='PIXELS', help='height and width, or one number for both (default: 384)')
-    parser.add_argument('--open-rate', type=float, nargs='*', default=[0.5, 1.0], metavar='RATE',
-                        help='open rates, of gates or nodes, to measure inference at (default: 0.5 1)')
-    parser.add_argument('--wiring', choices=WIRINGS, default='complete', help='edges between the nodes that are alive at a given rate (default: %(default)s)')
-    parser.add_argument('--measure', nargs='+', choices=MEASURES, default=MEASURES, help='what to measure (default: everything)')
-    parser.add_argument('--whole-detector', action='store_true', help='time inference of the whole detector of the config')
-    parser.add_argument('--runs', type=int, default=20, help='rounds of each measurement (default: %(default)s)')
-    parser.add_argument('--clock', choices=CLOCKS, default='wall', help='what to time; on a busy machine, use --clock cpu --threads 1 '
-                        '(default: %(default)s)')
-    parser.add_argument('--threads', type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument('--device', default='cpu', help='such as cpu or cuda:0 (default: %(default)s)')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='file to write the result to, too')
+    add = parser.add_argument
+    add('config', help='config file with a dynamic backbone, or the backbone as "dict(type=..., ...)"')
+    add('--static', metavar='BACKBONE', help='static backbone to compare with, as "dict(type=..., ...)" '
+        "(default: the dynamic class's parent with the same options)")
+    add('--batch', type=int, nargs='+', default=[1], help='batch sizes (default: 1)')
+    add('--size', type=int, nargs='+', default=[384], metavar='PIXELS',
+        help='height and width, or one number for both (default: 384)')
+    add('--measure', nargs='+', choices=MEASURES, default=MEASURES, help='what to measure (default: everything)')
+    add('--decisions', metavar='NAME', help="decisions to force while training and for the first line of inference: "
+        "open or closed (gates), complete or chain (wired stages) (default: the backbone's own)")
+    add('--open-rate', type=float, nargs='*', default=[0.5, 1.0], metavar='RATE',
+        help='open rates, of gates or nodes, to measure inference at (default: 0.5 1)')
+    add('--wiring', choices=WIRINGS, default='complete',
+        help='edges between the nodes that are alive at a given rate (default: %(default)s)')
+    add('--whole-detector', action='store_true', help="time inference of the config's whole detector")
+    add('--runs', type=int, default=20, help='rounds of each measurement (default: %(default)s)')
+    add('--clock', choices=CLOCKS, default='wall',
+        help='what to time; on a busy machine, use --clock cpu --threads 1 (default: %(default)s)')
+    add('--threads', type=int, help="CPU threads (default: torch's choice)")
+    add('--device', default='cpu', help='such as cpu or cuda:0 (default: %(default)s)')
+    add('--json', type=Path, metavar='FILE', help='file to write the result to, too')
     return parser.parse_args()
 
 
@@ -226,19 +237,28 @@ def main() -> None:
                 raise InputError(f'--open-rate expects numbers in [0, 1], got {rate:g}')
         if args.threads:
             torch.set_num_threads(args.threads)
-        cfg = read_config(args.config)
+        cfg = read_config_or_backbone(args.config)
         init_default_scope(cfg.get('default_scope', 'mmdet'))
-        static = read_config(args.static).model.backbone if args.static else None
+        static = read_config_or_backbone(args.static).model.backbone if args.static else None
         if args.whole_detector:
+            if 'type' not in cfg.model:
+                raise InputError('--whole-detector expects a config file of a detector, got a backbone')
             args.measure = [what for what in args.measure if what in ('infer', 'rates')]
             pair = DetectorPair(cfg.model, static, args.device)
         else:
             pair = BackbonePair(cfg.model.backbone, static, args.device)
+        check_size(pair.account, tuple(args.size), '--size')
+        try:
+            pair.backbone.force_decisions(args.decisions)
+        except ValueError as error:
+            raise InputError(f'--decisions: {error}') from None
     rows = measure(pair, args)
-    print(f'{type(pair.backbone).__name__} against {type(getattr(pair.static, "backbone", pair.static)).__name__}, '
-          f'{args.device}, {torch.get_num_threads()} threads, {args.clock} time, median of {args.runs} interleaved rounds\n\n{table(rows)}')
+    static = getattr(pair.static, 'backbone', pair.static)
+    print(f'{type(pair.backbone).__name__} against {type(static).__name__}, {args.device}, {torch.get_num_threads()} '
+          f'threads, {args.clock} time, median of {args.runs} interleaved rounds\n\n{table(rows)}')
     if args.json:
-        args.json.write_text(json.dumps([dict(asdict(row), efficiency=row.efficiency) for row in rows], indent=1) + '\n')
+        content = [dict(asdict(row), efficiency=row.efficiency) for row in rows]
+        args.json.write_text(json.dumps(content, indent=1) + '\n')
 
 
 if __name__ == '__main__':

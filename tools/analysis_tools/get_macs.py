@@ -109,7 +109,7 @@ def draw_histogram(records: list[ImageRecord], path: Path, title: str) -> None:
     left.hist([gmacs, dense], bins=30, label=['dynamic', 'dense'])
     left.set(xlabel='GMACs of the backbone', ylabel='images', title=title)
     left.legend()
-    right.hist([macs / whole for macs, whole in zip(gmacs, dense)], bins=30)
+    right.hist([macs / whole for macs, whole in zip(gmacs, dense)], bins=50, range=(0, 1))
     right.set(xlabel='dynamic cost / dense cost', ylabel='images', title=f'{len(records)} images')
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
