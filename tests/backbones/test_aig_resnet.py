@@ -156,6 +156,20 @@ def test_frozen_stages_freeze_the_parents_parameters_and_not_the_gates():
     assert not any(p.requires_grad for p in backbone.train().layer1[0].gate.parameters())
 
 
+def test_torchvision_checkpoints_lack_nothing_but_the_gates(tmp_path):
+    import torchvision
+    state = torchvision.models.resnet50(weights=None).state_dict()
+    torch.save(state, tmp_path / 'resnet50.pth')
+    backbone = AIGResNet(50, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet50.pth')))
+    missing, unexpected = backbone.load_state_dict(state, strict=False)
+    assert missing and all('.gate.' in key for key in missing)
+    assert unexpected == ['fc.weight', 'fc.bias']  # the classifier's head
+    backbone.conv1.weight.data.zero_()
+    backbone.init_weights()
+    assert torch.equal(backbone.conv1.weight, state['conv1.weight'])
+    assert backbone.layer1[0].gate.fc2.bias.tolist() == pytest.approx([0.1, 2.0])
+
+
 def test_initialisation_is_the_parents_and_the_gates_own():
     backbone = AIGResNet(50)
     backbone.init_weights()
