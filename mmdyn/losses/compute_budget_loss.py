@@ -58,13 +58,13 @@ class ComputeBudgetLoss(nn.Module):
         conditional = account.conditional_macs(decisions.input_size)
         if not conditional:
             return None
-        self._warn_if_out_of_reach(account.dense_macs(decisions.input_size), sum(conditional.values()))
+        dense_macs = account.dense_macs(decisions.input_size)
+        self._warn_if_out_of_reach(1 - sum(conditional.values()) / dense_macs)
         dynamic, dense = global_mean(torch.stack(account.batch_gmacs(decisions)))
         return self.loss_weight * (dynamic / dense - self.target).square()
 
-    def _warn_if_out_of_reach(self, dense: int, conditional: int) -> None:
-        lowest = 1 - conditional / dense
+    def _warn_if_out_of_reach(self, lowest: float) -> None:
         if self.target < lowest and not self._warned:
             self._warned = True
-            warnings.warn(f'ComputeBudgetLoss has target {self.target}, but {lowest:.3f} of the dense '
-                          'cost is that of what always runs; the target cannot be reached')
+            warnings.warn(f'ComputeBudgetLoss has target {self.target}, but {lowest:.3f} of the '
+                          'dense cost is that of what always runs; the target cannot be reached')

@@ -10,8 +10,9 @@ from ..cost import blocks_run
 from ..registry import METRICS
 from .compute_report import ImageRecord, summarise, table, write_dump
 
-_MISSING = ("ComputeMetric got predictions without decisions: either the backbone is static (a dynamic "
-            "one is backbone=dict(type='mmdyn.AIGResNet', ...)), or nothing hands its decisions out. "
+_MISSING = ('ComputeMetric got predictions without decisions: either the backbone is static (a '
+            "dynamic one is backbone=dict(type='mmdyn.AIGResNet', ...)), or nothing hands its "
+            'decisions out. '
             "Add to the config:\n    custom_hooks=[dict(type='mmdyn.DynamicModelHook')]\n"
             'or, without a Runner, call mmdyn.attach(model) before predicting.')
 _NO_LABELS = ('ComputeMetric got images without ground truth, which {} needs; add '
@@ -100,7 +101,8 @@ def _record(sample: dict, labels: Optional[np.ndarray], boxes: Optional[np.ndarr
         cost=cost,
         ran=ran,
         target_rates=dict(decisions.target_rates),
-        adjacency={stage: value[0].detach().cpu().numpy() for stage, value in decisions.adjacency.items()},
+        adjacency={stage: value[0].detach().cpu().numpy()
+                   for stage, value in decisions.adjacency.items()},
         labels=labels,
         areas=None if boxes is None else (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 

@@ -104,8 +104,9 @@ def summarise(records: Sequence[ImageRecord], classes: Optional[Sequence[str]] =
     statistics.update((f'p{p}', np.percentile(gmacs, p)) for p in PERCENTILES)
     open_rates = {name: float(np.mean([record.ran[name] for record in records]))
                   for name in records[0].ran}
-    edge_rates = {stage: np.mean([record.adjacency[stage] > 0 for record in records], axis=0).tolist()
-                  for stage in records[0].adjacency}
+    edge_rates = {
+        stage: np.mean([record.adjacency[stage] > 0 for record in records], axis=0).tolist()
+        for stage in records[0].adjacency}
     groups = {}
     if classes is not None:
         for label, name in enumerate(classes):
@@ -114,9 +115,15 @@ def summarise(records: Sequence[ImageRecord], classes: Optional[Sequence[str]] =
         for name in OBJECT_SIZES:
             groups[f'objects/{name}'] = [record.count_objects()[name] > 0 for record in records]
     return Summary(
-        len(records), {name: float(value) for name, value in statistics.items()}, float(dense.mean()),
-        float(gmacs.mean() / dense.mean()), open_rates, records[0].target_rates, edge_rates,
-        {name: (float(gmacs[held].mean()), sum(held)) for name, held in groups.items() if any(held)})
+        images=len(records),
+        gmacs={name: float(value) for name, value in statistics.items()},
+        dense_gmacs=float(dense.mean()),
+        ratio=float(gmacs.mean() / dense.mean()),
+        open_rates=open_rates,
+        target_rates=records[0].target_rates,
+        edge_rates=edge_rates,
+        groups={name: (float(gmacs[held].mean()), sum(held))
+                for name, held in groups.items() if any(held)})
 
 
 def table(summary: Summary) -> str:

@@ -43,7 +43,8 @@ def dynamic_class(config: dict) -> type[DynamicBackbone]:
 def static_config(config: dict) -> dict:
     """The config of the parent of a dynamic backbone: the same options, less those that decide."""
     cls = dynamic_class(config)
-    parent = next(base for base in cls.__mro__ if issubclass(base, BaseModule) and not issubclass(base, DynamicBackbone))
+    parent = next(base for base in cls.__mro__
+                  if issubclass(base, BaseModule) and not issubclass(base, DynamicBackbone))
     mixins = [base for base in cls.__mro__ if issubclass(base, DynamicBackbone) and '__init__' in vars(base)]
     own = {name for base in mixins for name, parameter in inspect.signature(base.__init__).parameters.items()
            if parameter.kind is parameter.KEYWORD_ONLY}
@@ -66,7 +67,8 @@ class BackbonePair:
         self.static.to(device)
         missing = self.static.load_state_dict(self.dynamic.state_dict(), strict=False).missing_keys
         if missing:
-            raise InputError(f'expected a static backbone with the weights of the dynamic one, it has others: {missing[:5]}')
+            raise InputError('expected a static backbone with the weights of the dynamic one, it has others: '
+                             f'{missing[:5]}')
         self.account = CostAccount(self.backbone)
 
     def _backbone_config(self, config: dict) -> dict:

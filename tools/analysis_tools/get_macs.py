@@ -18,16 +18,18 @@ from mmdyn.metrics.compute_report import ImageRecord, summarise, table, write_du
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
-from trained_model import build_model, check_size, check_weights, config_parser, read_config, read_weights
+from trained_model import (build_model, check_size, check_weights, config_parser, read_config, read_weights,
+                           validation_images)
 
 DECIDERS = ('gate', 'router')
 
 
 def parse_args() -> argparse.Namespace:
     parser = config_parser(__doc__)
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file; without it, decisions are those of fresh weights')
+    parser.add_argument('checkpoint', nargs='?',
+                        help='checkpoint file; without it, decisions are those of fresh weights')
     parser.add_argument('--shape', type=int, nargs='+', metavar='PIXELS',
-                        help="height and width of the table, or one number for both (default: the evaluation pipeline's)")
+                        help="height and width, or one number for both (default: the evaluation pipeline's)")
     parser.add_argument('--num-images', type=int, default=100, metavar='N',
                         help="images of the config's validation set to run; 0 for none (default: %(default)s)")
     parser.add_argument('--out', type=Path, metavar='FILE.png',
@@ -37,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def evaluation_shape(cfg: Config) -> tuple[int, int]:
-    """(H, W) of what the evaluation pipeline resizes or crops to, as a detector pads it; 224 x 224 if it does neither."""
+    """(H, W) of what the evaluation pipeline resizes or crops to, as a detector pads it; else 224 x 224."""
     loader = cfg.get('val_dataloader') or {}
     for transform in reversed(loader.get('dataset', {}).get('pipeline', [])):
         size = transform.get('crop_size') or transform.get('scale')
@@ -79,11 +81,10 @@ def describe(model: nn.Module, account: CostAccount, shape: tuple[int, int]) -> 
 
 
 @torch.no_grad()
-def run_images(model: nn.Module, account: CostAccount, cfg: Config, count: int) -> list[ImageRecord]:
-    """Runs the backbone over the first images of the validation set."""
-    loader = Runner.build_dataloader(dict(cfg.val_dataloader), seed=0)
-    if not len(loader.dataset):
-        raise InputError('expected images in val_dataloader.dataset, found none')
+def run_images(model: nn.Module, account: CostAccount, cfg: Config,
+               count: int) -> tuple[list[ImageRecord], list[str]]:
+    """Runs the backbone over the first images of the validation set; gives the names of its classes, too."""
+    loader = validation_images(lambda: Runner.build_dataloader(dict(cfg.val_dataloader), seed=0))
     model.eval()
     metric = ComputeMetric()
     batches = -(-count // loader.batch_size)
@@ -96,7 +97,7 @@ def run_images(model: nn.Module, account: CostAccount, cfg: Config, count: int) 
             dict(sample.to_dict() if sample else {}, decisions=decisions[n], cost=cost)
             for n, (sample, cost) in enumerate(zip(samples, account.images(decisions)))
         ])
-    return metric.results[:count]
+    return metric.results[:count], list(loader.dataset.metainfo.get('classes') or ())
 
 
 def draw_histogram(records: list[ImageRecord], path: Path, title: str) -> None:
@@ -142,7 +143,7 @@ def main() -> None:
             check_datasets(cfg, ('val', ))
         except InputError as error:
             raise InputError(f'{error}\nFor the table alone, give --num-images 0.') from None
-        records = run_images(model, account, cfg, args.num_images)
+        records, classes = run_images(model, account, cfg, args.num_images)
     summary = summarise(records)
     print('\n' + table(summary))
     if not args.checkpoint:
@@ -151,7 +152,7 @@ def main() -> None:
     draw_histogram(records, out, type(model.backbone).__name__)
     print(f'histogram: {out}')
     if args.dump:
-        write_dump(args.dump, records, summary, ())
+        write_dump(args.dump, records, summary, classes)
         print(f'decisions: {args.dump}')
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.launch import InputError, build_runner, check_datasets, exit_on_bad_input
 from mmengine.config import Config
-from trained_model import build_model, check_weights, config_parser, read_config, read_weights
+from trained_model import (build_model, check_weights, config_parser, read_config, read_weights,
+                           validation_images)
 
 OPEN_PROBABILITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 # Shares of the edge scale; a router's logit 0 is at a half.
@@ -33,7 +34,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--values', type=float, nargs='+', metavar='VALUE',
                         help='open probabilities in [0, 1], or thresholds in [0, edge_scale) (default: about ten)')
-    parser.add_argument('--budget', type=float, metavar='SHARE', help='wanted cost as a share of the dense cost, in (0, 1]')
+    parser.add_argument('--budget', type=float, metavar='SHARE',
+                        help='wanted cost as a share of the dense cost, in (0, 1]')
     parser.add_argument('--accuracy', metavar='NAME', help="the metric to draw (default: the evaluator's main one)")
     parser.add_argument('--out', type=Path, metavar='FOLDER',
                         help="for sweep.json and sweep.png (default: work_dirs/<the config's name>/sweep)")
@@ -52,8 +54,8 @@ def knob_of(backbone: DynamicBackbone) -> str:
         return 'threshold'
     policies = {gate.policy for gate in backbone.deciders()}
     if policies != {'argmax'}:
-        raise InputError(f"open probabilities matter under the policy 'argmax', the config has {sorted(policies)}: give "
-                         '--cfg-options model.backbone.policy=argmax')
+        raise InputError(f"open probabilities matter under the policy 'argmax', the config has {sorted(policies)}: "
+                         'give --cfg-options model.backbone.policy=argmax')
     return 'open_probability'
 
 
@@ -194,15 +196,15 @@ def main() -> None:
     runner = build_runner(cfg)
     runner.model.load_state_dict(weights)
     with exit_on_bad_input():
-        if not len(runner.val_dataloader.dataset):
-            raise InputError('expected images in val_dataloader.dataset, found none')
+        validation_images(lambda: runner.val_dataloader)
 
     def evaluate(value: float) -> dict[str, float]:
         setattr(runner.model.backbone, knob, value)
         return {name: float(metric) for name, metric in runner.val().items()}
 
     stat = os.stat(args.checkpoint)
-    header = dict(config=args.config, checkpoint=os.path.abspath(args.checkpoint), modified=int(stat.st_mtime), knob=knob)
+    header = dict(
+        config=args.config, checkpoint=os.path.abspath(args.checkpoint), modified=int(stat.st_mtime), knob=knob)
     with exit_on_bad_input():
         sweep = Sweep(folder / 'sweep.json', header, evaluate)
         accuracy = main_accuracy(sweep.at(values[0])['metrics'], args.accuracy)
@@ -217,13 +219,14 @@ def main() -> None:
         draw(sweep.points, knob, accuracy, args.budget, folder / 'sweep.png')
         print(f'\n{knob:>17}{"ratio":>9}{"GMACs":>10}  {accuracy}')
         for point in sweep.points:
-            print(f'{point["value"]:>17.4g}{point["ratio"]:>9.3f}{point["gmacs"]:>10.3f}  {point["metrics"][accuracy]:.4f}')
+            print(f'{point["value"]:>17.4g}{point["ratio"]:>9.3f}{point["gmacs"]:>10.3f}'
+                  f'  {point["metrics"][accuracy]:.4f}')
         print(f'written to {folder}: sweep.json, sweep.png')
         if error is not None:
             raise error
         if found is not None:
-            print(f'for a budget of {args.budget:g}: {knob} = {found["value"]:.4g}, which costs {found["ratio"]:.3f} of '
-                  f'dense at {accuracy} {found["metrics"][accuracy]:.4f}')
+            print(f'for a budget of {args.budget:g}: {knob} = {found["value"]:.4g}, which costs {found["ratio"]:.3f} '
+                  f'of dense at {accuracy} {found["metrics"][accuracy]:.4f}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Models of a config with the weights of a checkpoint, for the tools in this folder."""
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.cost import CostAccount
@@ -9,6 +9,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -39,7 +40,8 @@ def build_model(cfg: Config) -> nn.Module:
         config['backbone'] = dict(config['backbone'], init_cfg=None)
     model = MODELS.build(config)
     if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
-        raise InputError("expected a config with a dynamic backbone, such as backbone=dict(type='mmdyn.AIGResNet', ...), "
+        raise InputError('expected a config with a dynamic backbone, such as '
+                         "backbone=dict(type='mmdyn.AIGResNet', ...), "
                          f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
     return model
 
@@ -95,3 +97,21 @@ def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:
     if min(size) < stride:
         raise InputError(f'{name} expects at least {stride} x {stride} pixels, the stride of this backbone, '
                          f'got {size[0]} x {size[1]}')
+
+
+def validation_images(build: Callable[[], DataLoader]) -> DataLoader:
+    """The loader of the validation set.
+
+    Args:
+        build: Builds it.
+
+    Raises:
+        InputError: If it has no images.
+    """
+    try:
+        loader = build()
+    except ValueError as error:  # mmengine cannot pack a list of no images
+        raise InputError(f'val_dataloader.dataset: expected images, it cannot be built ({error})') from error
+    if not len(loader.dataset):
+        raise InputError('val_dataloader.dataset: expected images, found none')
+    return loader

@@ -1,0 +1,57 @@
+"""Lets tests import the tools, which are scripts, and gives them data and a checkpoint."""
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
+CONFIGS = {name: str(ROOT / 'configs' / 'demo' / f'faster-rcnn_{name}-r18_fpn_shapes.py') for name in ('aig', 'dg')}
+
+
+@pytest.fixture
+def configs() -> dict[str, str]:
+    return CONFIGS
+
+
+@pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """Calls a tool's main() as from the command line; returns what it printed."""
+
+    def run(module, *arguments) -> str:
+        monkeypatch.setattr(sys, 'argv', [f'{module.__name__}.py', *map(str, arguments)])
+        module.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def data_options(tmp_path_factory) -> list[str]:
+    """Options that point a demo config at five small pictures."""
+    root = tmp_path_factory.mktemp('shapes')
+    tool = ROOT / 'tools' / 'misc' / 'make_shapes_dataset.py'
+    subprocess.run([sys.executable, str(tool), str(root), '--train', '1', '--val', '5', '--size', '64'], check=True)
+    return ['--cfg-options', f'val_dataloader.dataset.data_root={root}/',
+            f'val_evaluator.0.ann_file={root}/annotations/instances_val2017.json']
+
+
+@pytest.fixture(scope='session')
+def checkpoints(tmp_path_factory) -> dict[str, Path]:
+    """Of each demo config, with gates or routers that tell images apart."""
+    from trained_model import build_model
+    init_default_scope('mmdet')
+    folder, paths = tmp_path_factory.mktemp('checkpoints'), {}
+    for name, config in CONFIGS.items():
+        generator = torch.Generator().manual_seed(0)
+        model = build_model(Config.fromfile(config))
+        for decider in model.backbone.deciders():
+            for parameter in decider.parameters():
+                parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator)
+        paths[name] = folder / f'{name}.pth'
+        torch.save(dict(state_dict=model.state_dict()), paths[name])
+    return paths
