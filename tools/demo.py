@@ -38,6 +38,7 @@ def use_data(cfg: Config, folder: Path) -> None:
     """Points all datasets of a config at a folder in COCO's layout, with that folder's classes."""
     for split in ('train', 'val', 'test'):
         cfg[f'{split}_dataloader'].dataset.data_root = f'{folder}/'
+        cfg[f'{split}_dataloader'].dataset.pop('metainfo', None)  # the config's own classes
     annotations = str(folder / 'annotations' / 'instances_val2017.json')
     for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
         for metric in evaluator:
