@@ -16,6 +16,7 @@ ALLOWED = {
     'metrics': {'functional', 'layers', 'backbones', 'cost', 'losses'},
     'visualization': {'functional', 'layers', 'backbones', 'cost', 'losses'},
     'checkpoints': set(),
+    'optim': set(),
     'launch': {'checkpoints', 'doctor', 'stack'},
     'doctor': {'stack'},
     'stack': set(),

@@ -93,7 +93,6 @@ def test_two_processes_train_on_a_cpu(run: Run, data_options: list[str], tmp_pat
     (['tools/train.py', 'no.py'], 'train.py: expected a config file, found nothing at no.py'),
     (['tools/train.py', CONFIG], 'train_dataloader.dataset.data_root: expected a folder, found nothing at'),
     (['tools/train.py', CONFIG, '--resume', 'no.pth'], 'expected a checkpoint, found nothing at no.pth'),
-    (['tools/train.py', CONFIG, '--amp'], '--amp expects a GPU, found none'),
     (['tools/train.py', CONFIG, '--auto-scale-lr'], 'expects auto_scale_lr.base_batch_size in the config'),
     (['tools/test.py', CONFIG, 'no.pth'], 'test.py: expected a checkpoint, found nothing at no.pth'),
     (['tools/test.py', CONFIG, 'setup.py', '--out', 'a.txt'], '--out expects a file that ends in .pkl'),

@@ -15,7 +15,7 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='go on from a checkpoint, or from the last one in the work dir if none is named')
-    parser.add_argument('--amp', action='store_true', help='train in mixed precision')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision (bfloat16 on CPUs)')
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
@@ -37,7 +37,10 @@ def set_mixed_precision(cfg: Config) -> None:
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise InputError(f'--amp replaces an OptimWrapper, the config has optim_wrapper.type = {kind}')
     if get_device() == 'cpu':
-        raise InputError("--amp expects a GPU, found none: mmengine's AmpOptimWrapper does not work on CPUs")
+        for option in ('loss_scale', 'dtype'):
+            cfg.optim_wrapper.pop(option, None)
+        cfg.optim_wrapper.type = 'mmdyn.AutocastOptimWrapper'
+        return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..functional.distributed import global_mean
+from ..functional.residual_sum import residual_sum
 from ..layers.conditional import run_on_open
 from ..layers.gate import Gate
 from ..layers.residual import Residual
@@ -115,6 +116,7 @@ class AIGBackbone(DynamicBackbone):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""
         self.begin_forward(images)
+        self._pooled: Optional[Tensor] = None
         x = self._stem(images)
         outs: list[Tensor] = []
         for i, layer in enumerate(self.res_layers):
@@ -131,15 +133,20 @@ class AIGBackbone(DynamicBackbone):
 
     def _run_block(self, name: str, block: nn.Module, x: Tensor, may_overwrite: bool) -> Tensor:
         if not hasattr(block, 'gate'):
+            self._pooled = None
             return block(x)
         decision = self._decide(name, block.gate, x)
         residual = Residual(block)
         if self.skips and block.gate.policy != 'expected':
-            return _run_skipped(residual, x, decision, may_overwrite and not x.requires_grad)
+            return self._run_skipped(residual, x, decision, may_overwrite)
+        self._pooled = None
         return _run_masked(residual, x, decision, with_cp=self.with_cp)
 
     def _decide(self, name: str, gate: Gate, x: Tensor) -> Tensor:
-        decision, logit = gate(self.pool(x))
+        # The block before has averaged its output in passing, see `_finish`.
+        if self._pooled is None:
+            self._pooled = self.pool(x)
+        decision, logit = gate(self._pooled)
         if self._forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
@@ -175,6 +182,39 @@ class AIGBackbone(DynamicBackbone):
         for gate, *statistics in zip(gates.values(), above, distance):
             gate.calibrate(*statistics)
 
+    def _run_skipped(self, residual: Residual, x: Tensor, decision: Tensor,
+                     may_overwrite: bool) -> Tensor:
+        branch, index = run_on_open(residual.branch, x, decision)
+        if branch is None and residual.projection is None:
+            return x  # The previous activation has already made it non-negative.
+        shortcut = residual.shortcut(x)
+        if x.device.type == 'cpu' and not torch.is_grad_enabled():
+            return self._finish(residual, branch, index, shortcut, may_overwrite)
+        self._pooled = None
+        if branch is None:
+            return residual.activate(shortcut)
+        if index is None:
+            return residual.activate(branch + shortcut)
+        return residual.activate(shortcut.index_add(0, index, branch.to(shortcut.dtype)))
+
+    def _finish(self, residual: Residual, branch: Optional[Tensor], index: Optional[Tensor],
+                shortcut: Tensor, may_overwrite: bool) -> Tensor:
+        """Sum and activation of the images that ran, and the average that the next gate reads."""
+        everywhere, projected = index is None, residual.projection is not None
+        out = shortcut
+        if not (may_overwrite or projected):
+            out = branch if everywhere else shortcut.clone()
+        if projected:
+            self._pooled = self._pooled.new_empty(out.shape[:2])
+        cells = self.valid_cells((out.shape[2], out.shape[3]))
+        ran = range(len(out)) if everywhere else index.tolist()
+        branches = dict(zip(ran, () if branch is None else branch))
+        # Closed images pass a block without projection as they are.
+        for n in range(len(out)) if projected else branches:
+            residual_sum(out[n], branches.get(n), shortcut[n], activation=residual.activation,
+                         cells=cells[n], pooled=self._pooled[n])
+        return out
+
 
 def _gate_options(gate: Optional[dict]) -> dict:
     options = dict(gate or {})
@@ -200,23 +240,3 @@ def _run_masked(residual: Residual, x: Tensor, decision: Tensor, with_cp: bool) 
         branch = residual.branch(x)
     scale = decision.to(branch.dtype)[:, None, None, None]
     return residual.activate(torch.addcmul(residual.shortcut(x), branch, scale))
-
-
-def _run_skipped(residual: Residual, x: Tensor, decision: Tensor, may_overwrite: bool) -> Tensor:
-    branch, index = run_on_open(residual.branch, x, decision)
-    if branch is None and residual.projection is None:
-        return x  # The previous activation has already made it non-negative.
-    shortcut = residual.shortcut(x)
-    if branch is None:
-        return residual.activate(shortcut)
-    if index is None:
-        return residual.activate(branch.add_(shortcut))
-    if torch.is_grad_enabled() and (branch.requires_grad or shortcut.requires_grad):
-        return residual.activate(shortcut.index_add(0, index, branch))
-    if residual.projection is not None:
-        return residual.activate(shortcut.index_add_(0, index, branch))
-    # Closed images pass as they are, so only the open ones are touched.
-    out = x if may_overwrite else x.clone()
-    for image, row in zip(index.tolist(), branch):
-        residual.activate(out[image].add_(row))
-    return out

@@ -85,7 +85,11 @@ class DynamicBackbone(nn.Module):
         feature_size = (features.shape[2], features.shape[3])
         if self.training:
             return weighted_pool(features, self.pooling_weights(feature_size))
-        return cropped_pool(features, self._once('cells', feature_size, Tensor.tolist))
+        return cropped_pool(features, self.valid_cells(feature_size))
+
+    def valid_cells(self, feature_size: tuple[int, int]) -> list[list[int]]:
+        """N pairs: the size of each image's valid part on a feature map, read by the host."""
+        return self._once('cells', feature_size, Tensor.tolist)
 
     def pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
         """(N, h * w) weights that average a feature map over each image's valid part."""
