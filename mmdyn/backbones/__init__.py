@@ -10,10 +10,12 @@ from .aig_resnet_cifar import AIGResNetCIFAR  # noqa: E402
 from .dg_mobilenet_v2 import DGMobileNetV2  # noqa: E402
 from .dg_regnet import DGRegNet  # noqa: E402
 from .dg_resnet import DGResNet  # noqa: E402
+from .dg_resnet_cifar import DGResNetCIFAR  # noqa: E402
 from .dg_resnext import DGResNeXt  # noqa: E402
 
 __all__ = [
-    'AIGResNet', 'AIGResNeXt', 'AIGResNetCIFAR', 'DGMobileNetV2', 'DGRegNet', 'DGResNet', 'DGResNeXt'
+    'AIGResNet', 'AIGResNeXt', 'AIGResNetCIFAR', 'DGMobileNetV2', 'DGRegNet', 'DGResNet', 'DGResNetCIFAR',
+    'DGResNeXt'
 ]
 
 # For configs without scopes: `custom_imports=dict(imports=['mmdyn.backbones'])` is enough to write

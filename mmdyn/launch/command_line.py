@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mmdyn.checkpoints import CheckpointError
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -63,8 +64,8 @@ def build_runner(cfg: Config) -> Runner:
 
 @contextmanager
 def exit_on_bad_input() -> Iterator[None]:
-    """Ends the program with the message of an InputError, without a traceback: there is nothing wrong with the code."""
+    """Ends the program with the message alone, without a traceback, where what came in is wrong and not the code."""
     try:
         yield
-    except InputError as error:
+    except (InputError, CheckpointError) as error:
         raise SystemExit(f'{Path(sys.argv[0]).name}: {error}') from None

@@ -9,7 +9,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tools' / 'analysis_tools'))
+for _folder in ('analysis_tools', 'model_converters', 'misc'):
+    sys.path.insert(0, str(ROOT / 'tools' / _folder))
 CONFIGS = {name: str(ROOT / 'configs' / 'demo' / f'faster-rcnn_{name}-r18_fpn_shapes.py') for name in ('aig', 'dg')}
 
 

@@ -1,0 +1,55 @@
+"""What a model expects, held against what a checkpoint gives."""
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class KeyMatch:
+    """Which keys of a model a state dict fills.
+
+    Attributes:
+        loaded: In both, with one shape.
+        missing: Of the model alone.
+        left_over: Of the state dict alone.
+        mis_shaped: In both, with different shapes: one sentence each.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    left_over: tuple[str, ...]
+    mis_shaped: tuple[str, ...]
+
+    @classmethod
+    def of(cls, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> 'KeyMatch':
+        """Compares keys and shapes of what is wanted and what is given."""
+        shared = [key for key in wanted if key in given]
+        return cls(
+            loaded=tuple(key for key in shared if wanted[key].shape == given[key].shape),
+            missing=tuple(key for key in wanted if key not in given),
+            left_over=tuple(key for key in given if key not in wanted),
+            mis_shaped=tuple(
+                f'{key}: expected {tuple(wanted[key].shape)}, got {tuple(given[key].shape)}'
+                for key in shared if wanted[key].shape != given[key].shape))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every key of each has its counterpart."""
+        return not (self.missing or self.left_over or self.mis_shaped)
+
+    def summary(self) -> str:
+        """The four counts, in one line."""
+        return (f'{len(self.loaded)} weights loaded, {len(self.mis_shaped)} of another shape, '
+                f'{len(self.missing)} missing, {len(self.left_over)} left over')
+
+    def details(self, examples: int = _EXAMPLES) -> str:
+        """The first few keys of each kind that does not match, a line a kind."""
+        kinds = {'of another shape': self.mis_shaped, 'missing': self.missing,
+                 'left over': self.left_over}
+        return '\n'.join(
+            f'- {kind}: {"; ".join(keys[:examples])}'
+            + (f' and {len(keys) - examples} more' if len(keys) > examples else '')
+            for kind, keys in kinds.items() if keys)

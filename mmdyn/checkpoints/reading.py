@@ -1,0 +1,122 @@
+"""Reads checkpoint files. They are data: nothing in them is called, imported or run.
+
+``torch.load(weights_only=True)`` builds tensors and plain containers alone. Checkpoints of MMEngine
+hold a little more, for which there is an allow-list: numbers and arrays of NumPy, and the history
+of logged values, for whose class an empty one stands in.
+"""
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from typing import Any, Union
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import CheckpointError
+
+PathLike = Union[str, os.PathLike]
+
+# Where other projects keep the weights.
+STATE_DICT_KEYS = ('state_dict', 'model_state_dict', 'model')
+
+
+class LogHistory:
+    """Stands in for ``mmengine.logging.HistoryBuffer``; has its fields, and no methods."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state.pop('statistics_methods', None)
+        self.__dict__.update(state)
+
+
+def _method_name(owner: object, name: object) -> str:
+    """Stands in for ``getattr``, with which a HistoryBuffer names its own statistics."""
+    if owner is not LogHistory or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError('Unsupported global: GLOBAL builtins.getattr')
+    return str(name)
+
+
+def _allowed() -> list:
+    # NumPy's own constructors, whatever the module is called in which this version keeps them.
+    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    allowed = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}]
+    for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):  # since and before NumPy 2
+        allowed += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]
+    return allowed + [(LogHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
+                      (_method_name, 'builtins.getattr')]
+
+
+def read_checkpoint(path: PathLike) -> dict[str, Any]:
+    """Reads a checkpoint onto the CPU, without running anything that it may carry.
+
+    Args:
+        path: A file of ``torch.save``, or of safetensors, whose metadata and weights are returned
+            as ``meta`` and ``state_dict``.
+
+    Raises:
+        CheckpointError: If the file is absent, empty, cut off, corrupted, carries code, or is not
+            a checkpoint.
+    """
+    path = os.fspath(path)
+    if not os.path.isfile(path):
+        raise CheckpointError(f'expected a checkpoint, found nothing at {path}')
+    if os.path.getsize(path) == 0:
+        raise CheckpointError(f'expected a checkpoint, found an empty file at {path}')
+    if path.endswith('.safetensors'):
+        return _read_safetensors(path)
+    try:
+        with torch.serialization.safe_globals(_allowed()):
+            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # A broken file may make the readers raise anything.
+        raise CheckpointError(_reason(path, error)) from None
+    if not isinstance(checkpoint, Mapping):
+        raise CheckpointError(
+            f'expected a checkpoint, a dict, found a {type(checkpoint).__name__} in {path}')
+    return dict(checkpoint)
+
+
+def _read_safetensors(path: str) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+    try:
+        with safe_open(path, framework='pt') as file:
+            return dict(meta=file.metadata() or {},
+                        state_dict={key: file.get_tensor(key) for key in file.keys()})
+    except SafetensorError as error:
+        raise CheckpointError(f'{path} is corrupted or cut off: {error}') from None
+
+
+def _reason(path: str, error: Exception) -> str:
+    carried = re.search(r'GLOBAL (\S+)|unrecognized function (\S+)', str(error))
+    if isinstance(error, pickle.UnpicklingError) and carried:
+        return (f'{path} carries {carried[1] or carried[2]}, which is not data: it was refused and not run. A '
+                'checkpoint may hold tensors, numbers, text, containers of them and logged values')
+    first_line = str(error).partition('\n')[0] or type(error).__name__
+    return f'{path} is corrupted, cut off or not a checkpoint: {first_line}'
+
+
+def state_dict_of(checkpoint: Mapping[str, Any], path: PathLike) -> dict[str, Tensor]:
+    """The weights in a checkpoint, without the ``module.`` of a distributed model.
+
+    Args:
+        checkpoint: From :func:`read_checkpoint`.
+        path: Where it is from, for the message.
+
+    Raises:
+        CheckpointError: If there are none, or something else among them.
+    """
+    weights = next((checkpoint[key] for key in STATE_DICT_KEYS if key in checkpoint), checkpoint)
+    if not isinstance(weights, Mapping) or not weights:
+        raise CheckpointError(f'expected a state_dict of weights, found none in {path}')
+    for key, value in weights.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(f'expected a state_dict of tensors in {path}, found '
+                                  f'{key!r}: {type(value).__name__}')
+    if all(key.startswith('module.') for key in weights):
+        return {key.removeprefix('module.'): value for key, value in weights.items()}
+    return dict(weights)
+
+
+def read_state_dict(path: PathLike) -> dict[str, Tensor]:
+    """The weights in a checkpoint file: :func:`read_checkpoint`, then :func:`state_dict_of`."""
+    return state_dict_of(read_checkpoint(path), path)
