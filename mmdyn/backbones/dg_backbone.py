@@ -217,7 +217,8 @@ class DGBackbone(DynamicBackbone):
                        threshold=threshold, forced=forced, with_cp=self.with_cp)
         residuals = [Residual(block) for block in blocks]
         if self.skips and not torch.is_grad_enabled():
-            stage: DAGStage = SparseStage(residuals, workspace=self._workspace, **options)
+            stage: DAGStage = SparseStage(
+                residuals, workspace=self._workspace, valid_cells=self.valid_cells, **options)
         else:
             stage = DAGStage(residuals, **options)
         x, self.decisions.adjacency[name] = stage.run(x)

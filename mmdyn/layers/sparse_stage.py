@@ -1,10 +1,11 @@
 """SparseStage: a wired stage at evaluation, without what is closed (DG-Net)."""
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
 from torch import Tensor
 
 from ..functional.graph import add_weighted
+from ..functional.residual_sum import residual_sum
 from .conditional import run_on_open
 from .dag_stage import DAGStage, Wiring
 from .router import Router
@@ -24,12 +25,14 @@ class SparseStage(DAGStage):
 
     Args:
         workspace: Memory for the node outputs, kept between forward passes.
+        valid_cells: Gives the N (h, w) valid parts of a map of size (H, W).
         **kwargs: Those of :class:`mmdyn.layers.dag_stage.DAGStage`.
     """
 
-    def __init__(self, *args, workspace: Workspace, **kwargs) -> None:
+    def __init__(self, *args, workspace: Workspace,
+                 valid_cells: Callable[[tuple[int, int]], list[list[int]]], **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.workspace = workspace
+        self.workspace, self.valid_cells = workspace, valid_cells
 
     @torch.no_grad()
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,50 +43,60 @@ class SparseStage(DAGStage):
         storage = self.workspace.take(first, (nodes - 1, len(first), first[0].numel()))
         stage = StageMaps(first, nodes, wiring.values, rectify_inputs=self.rectify_inputs,
                           storage=storage)
-        y: Optional[Tensor] = stage.write(0, first, shortcut, self.rectifies(0))
+        y: Optional[Tensor] = stage.output(0)
+        pooled = self._finish(0, y, first, shortcut, list(range(len(first))))
         for i, residual in enumerate(self.residuals):
             if i > 0:
-                y = self._run_node(stage, i)
-            wiring.decide(i, self._route(residual.block.router, y, wiring.alive(i)))
+                y, pooled = self._run_node(stage, i)
+            wiring.decide(i, self._route(residual.block.router, pooled, wiring.alive(i)))
         wiring.decide_output()
         out = self._read_output(stage, y)
         self.workspace.give(storage)
         return out, wiring.adjacency()
 
-    def _route(self, router: Router, y: Optional[Tensor], alive: Tensor) -> Tensor:
+    def _route(self, router: Router, pooled: Optional[Tensor], alive: Tensor) -> Tensor:
         """(N, edges) weights; what is dead has none, and its router does not run."""
-        if y is None:
+        if pooled is None:
             return router.weight.new_zeros(len(alive), router.out_features)
-        weights, index = run_on_open(router, self.pool(y), alive)
+        weights, index = run_on_open(router, pooled, alive)
         if index is None:
             return weights
         return weights.new_zeros(len(alive), router.out_features).index_copy_(0, index, weights)
 
-    def _run_node(self, stage: StageMaps, i: int) -> Optional[Tensor]:
-        """Runs node i for the images that it is alive for; returns y_i, None if dead for all."""
+    def _run_node(self, stage: StageMaps, i: int) -> tuple[Optional[Tensor], Optional[Tensor]]:
+        """Runs node i for the images that it is alive for.
+
+        Returns:
+            y_i (N, C, H, W) and its averages (N, C); None and None if it is dead for all.
+        """
         weights = stage.adjacency[:, :i, i].tolist()
         images = [n for n, row in enumerate(weights) if any(row)]
         stored = i < stage.nodes - 1
         if not images:
             if stored:
                 stage.maps[i].zero_()
-            return None
+            return None, None
         x = self._read(stage, i, weights, images)
-        out = self.residuals[i].branch(x)
-        everywhere = len(images) == len(weights)
-        if stored and everywhere:
-            shortcut = x if self.whole_blocks else None
-            return stage.write(i, out, shortcut, self.rectifies(i))
-        out = out.to(stage.maps.dtype)
-        if self.whole_blocks:
-            out = out.add_(x)
-        if self.rectifies(i):
-            out = out.relu_()
-        if everywhere:
-            return out
+        branch = self.residuals[i].branch(x)
+        if stored:
+            y = stage.output(i)
+        else:
+            y = branch if len(images) == len(weights) else torch.empty_like(stage.output(0))
+        return y, self._finish(i, y, branch, x if self.whole_blocks else None, images)
+
+    def _finish(self, i: int, y: Tensor, branch: Tensor, shortcut: Optional[Tensor],
+                images: list[int]) -> Tensor:
+        """Writes y_i = branch (+ shortcut), rectified if node i is; returns its averages (N, C)."""
+        cells = self.valid_cells((y.shape[2], y.shape[3]))
+        pooled = y.new_zeros(y.shape[:2], dtype=torch.promote_types(y.dtype, torch.float32))
+        for row, n in enumerate(images):
+            residual_sum(y[n], branch[row], None if shortcut is None else shortcut[row],
+                         activation=torch.relu_ if self.rectifies(i) else None,
+                         cells=cells[n], pooled=pooled[n])
         # What is dead is exactly 0: a dense read multiplies it by 0.
-        y = stage.output(i) if stored else torch.empty_like(stage.output(0))
-        return y.zero_().index_copy_(0, torch.tensor(images, device=y.device), out)
+        for n in set(range(len(y))).difference(images):
+            y[n].zero_()
+        return pooled
 
     def _read(self, stage: StageMaps, j: int, weights: list[list[float]],
               images: list[int]) -> Tensor:

@@ -10,7 +10,7 @@ from mmdet.models.layers import InvertedResidual
 from torch import nn
 
 from mmdyn.functional.graph import chain_adjacency, cut, cut_output
-from mmdyn.functional.pooling import pooling_weights, weighted_pool
+from mmdyn.functional.pooling import cropped_pool, pooling_weights, weighted_pool
 from mmdyn.layers import stage_maps as stage_maps_module
 from mmdyn.layers.dag_stage import DAGStage
 from mmdyn.layers.residual import Residual
@@ -56,6 +56,11 @@ def weights_of(size):
 def options(node, threshold=0.4, forced=None, n=3):
     return dict(node=node, pool=pool, pooling_weights=lambda size: weights_of(size)[:n],
                 threshold=threshold, forced=forced)
+
+
+def sparse(residuals, **kwargs):
+    return SparseStage(residuals, valid_cells=lambda size: CELLS.tolist(),
+                       **{'workspace': Workspace(), **kwargs})
 
 
 def run(stage, x, node, cls=DAGStage, **kwargs):
@@ -179,14 +184,15 @@ def test_skipping_equals_masking_and_an_image_alone_equals_its_row(kind, node, t
     workspace = Workspace()
     with torch.no_grad():
         residuals = [Residual(b) for b in stage]
-        wanted, adjacency = DAGStage(residuals, **options(node, threshold)).run(x)
+        masked = dict(options(node, threshold), pool=lambda y: cropped_pool(y, CELLS.tolist()))
+        wanted, adjacency = DAGStage(residuals, **masked).run(x)
         for _ in range(2):
-            out, skipped = SparseStage(
+            out, skipped = sparse(
                 residuals, **options(node, threshold), workspace=workspace).run(x)
             assert torch.equal(adjacency > 0, skipped > 0)
             assert torch.allclose(adjacency, skipped, rtol=1e-10)
             assert torch.allclose(out, wanted, rtol=1e-10, atol=1e-12)
-        first = SparseStage(residuals, **options(node, threshold, n=1), workspace=workspace)
+        first = sparse(residuals, **options(node, threshold, n=1), workspace=workspace)
         alone, row = first.run(x[:1])
         assert torch.allclose(alone, wanted[:1], rtol=1e-10, atol=1e-12)
         assert torch.allclose(row, adjacency[:1])
@@ -207,8 +213,7 @@ def test_dead_nodes_do_not_run_for_the_images_that_they_are_dead_for():
             lambda module, args, out, i=i: seen.__setitem__(i, len(args[0])))
     x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
     with torch.no_grad():
-        SparseStage([Residual(b) for b in stage], **options('block', forced=forced),
-                    workspace=Workspace()).run(x)
+        sparse([Residual(b) for b in stage], **options('block', forced=forced)).run(x)
     assert seen == {0: 3, 1: 2, 2: 1, 3: 2}
 
 
@@ -219,7 +224,7 @@ def test_one_open_edge_of_weight_1_is_read_without_a_copy():
     stage[2].conv1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
     workspace = Workspace()
     with torch.no_grad():
-        run(stage, torch.randn(3, 3, *SIZE, dtype=torch.float64), 'block', SparseStage,
+        run(stage, torch.randn(3, 3, *SIZE, dtype=torch.float64), 'block', sparse,
             forced=chain_adjacency(3)[None], workspace=workspace)
     kept = workspace._kept.untyped_storage().data_ptr()
     assert [x.untyped_storage().data_ptr() for x in read] == [kept, kept]
