@@ -7,6 +7,8 @@ from mmdet.models.backbones import ResNet
 from mmdet.models.backbones.resnet import BasicBlock
 from torch import Tensor, nn
 
+from ..registry import MODELS
+
 SHORTCUTS = ('A', 'B')
 
 
@@ -25,6 +27,7 @@ class PadShortcut(nn.Module):
         return F.pad(x, (0, 0, 0, 0, self.before, self.after))
 
 
+@MODELS.register_module()
 class ResNetCIFAR(ResNet):
     """Three stages of 16, 32 and 64 channels, one stride-1 convolution as the stem.
 

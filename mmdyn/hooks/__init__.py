@@ -1,7 +1,8 @@
 """How training, logs and predictions get at the decisions."""
 from .attach import attach
 from .calibration_hook import CalibrationHook
+from .channels_last_hook import ChannelsLastHook
 from .dynamic_model_hook import DynamicModelHook
 from .gate_schedule_hook import GateScheduleHook
 
-__all__ = ['CalibrationHook', 'DynamicModelHook', 'GateScheduleHook', 'attach']
+__all__ = ['CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook', 'attach']
