@@ -1,10 +1,12 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
+import os
 
 from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
                           join_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.runner import find_latest_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -25,9 +27,12 @@ def parse_args() -> argparse.Namespace:
 
 def set_resume(cfg: Config, resume: str | None) -> None:
     """Sets what to go on from: a checkpoint's path, 'auto', or nothing."""
+    if resume == 'auto':
+        # mmengine would forget `load_from`, which a run that has nothing to go on from starts with.
+        resume = find_latest_checkpoint(cfg.work_dir) if os.path.isdir(cfg.work_dir) else None
     if resume is not None:
         cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+        cfg.load_from = resume
     if cfg.get('load_from'):
         check_file(cfg.load_from, 'a checkpoint')
 

@@ -22,6 +22,15 @@ def valid_sizes(images: Tensor) -> Tensor:
     return torch.stack(sizes, dim=1)
 
 
+def fill_their_frame(images: Tensor) -> bool:
+    """Whether each picture's last row and last column show something; read by the host.
+
+    Then none is padded, which is found at a small part of the cost of :func:`valid_sizes`.
+    """
+    edges = images[:, :, -1], images[:, :, :, -1]
+    return all(bool(edge.ne(0).flatten(1).any(dim=1).all()) for edge in edges)
+
+
 def _last_true(flags: Tensor) -> Tensor:
     """Number of entries of (N, L) flags up to the last true one; L where none is true."""
     length = flags.shape[1]

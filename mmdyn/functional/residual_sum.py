@@ -6,7 +6,7 @@ from torch import Tensor
 
 # Elements that are added, activated and averaged at a time, while they are in the cache: a gate
 # or router that reads the map again from memory costs as much as the sum itself.
-_PIECE = 1 << 16
+_PIECE = 1 << 17
 
 
 def residual_sum(out: Tensor, branch: Optional[Tensor], shortcut: Optional[Tensor], *,
@@ -27,16 +27,15 @@ def residual_sum(out: Tensor, branch: Optional[Tensor], shortcut: Optional[Tenso
     channels, height, width = out.shape
     in_pieces = out.device.type == 'cpu' and out.is_contiguous()
     step = max(1, _PIECE // (height * width)) if in_pieces else channels
-    for start in range(0, channels, step):
-        part = slice(start, start + step)
-        piece = out[part]
-        if branch is not None and shortcut is not None:
-            torch.add(branch[part], shortcut[part], out=piece)
-        else:
-            source = shortcut if branch is None else branch
-            if source.data_ptr() != out.data_ptr():
-                piece.copy_(source[part])
+    whole = tuple(cells) == (height, width)
+    sources = [source.split(step) for source in (branch, shortcut) if source is not None]
+    for piece, total, *parts in zip(out.split(step), pooled.split(step), *sources):
+        if len(parts) == 2:
+            torch.add(*parts, out=piece)
+        elif parts[0].data_ptr() != piece.data_ptr():
+            piece.copy_(parts[0])
         if activation is not None:
             activation(piece)
-        valid = piece[:, :cells[0], :cells[1]]
-        torch.mean(valid, dim=(1, 2), dtype=pooled.dtype, out=pooled[part])
+        valid = piece if whole else piece[:, :cells[0], :cells[1]]
+        torch.sum(valid, dim=(1, 2), dtype=pooled.dtype, out=total)
+    pooled /= cells[0] * cells[1]
