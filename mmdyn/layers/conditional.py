@@ -26,4 +26,11 @@ def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor,
         return function(images), None
     if len(index) == 0:
         return None, index
-    return function(images.index_select(0, index)), index
+    return function(_gather(images, index)), index
+
+
+def _gather(images: Tensor, index: Tensor) -> Tensor:
+    if images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last):
+        # `index_select` alone would bring them into the other memory format.
+        return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)
+    return images.index_select(0, index)

@@ -25,3 +25,11 @@ def test_runs_on_the_open_images_only(is_open):
         assert len(seen[0]) == is_open.sum()
     else:
         assert result is None and not seen
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+def test_the_images_that_run_keep_their_memory_format(memory_format):
+    images = torch.randn(4, 3, 5, 6).contiguous(memory_format=memory_format)
+    seen, index = run_on_open(lambda x: x, images, torch.tensor([1., 0., 1., 1.]))
+    assert seen.is_contiguous(memory_format=memory_format)
+    assert torch.equal(seen, images[[0, 2, 3]])

@@ -216,6 +216,7 @@ def parse_args() -> argparse.Namespace:
         help='open rates, of gates or nodes, to measure inference at (default: 0.5 1)')
     add('--wiring', choices=WIRINGS, default='complete',
         help='edges between the nodes that are alive at a given rate (default: %(default)s)')
+    add('--channels-last', action='store_true', help='both networks in the channels-last memory format')
     add('--whole-detector', action='store_true', help="time inference of the config's whole detector")
     add('--runs', type=int, default=20, help='rounds of each measurement (default: %(default)s)')
     add('--clock', choices=CLOCKS, default='wall',
@@ -248,6 +249,9 @@ def main() -> None:
         else:
             pair = BackbonePair(cfg.model.backbone, static, args.device)
         check_size(pair.account, tuple(args.size), '--size')
+        if args.channels_last:
+            for model in pair.models.values():
+                model.to(memory_format=torch.channels_last)
         try:
             pair.backbone.force_decisions(args.decisions)
         except ValueError as error:
@@ -255,7 +259,7 @@ def main() -> None:
     rows = measure(pair, args)
     static = getattr(pair.static, 'backbone', pair.static)
     print(f'{type(pair.backbone).__name__} against {type(static).__name__}, {args.device}, {torch.get_num_threads()} '
-          f'threads, {args.clock} time, median of {args.runs} interleaved rounds\n\n{table(rows)}')
+          f'threads, {"channels last, " if args.channels_last else ""}{args.clock} time, median of {args.runs} interleaved rounds\n\n{table(rows)}')
     if args.json:
         content = [dict(asdict(row), efficiency=row.efficiency) for row in rows]
         args.json.write_text(json.dumps(content, indent=1) + '\n')
