@@ -1,10 +1,11 @@
 """Settles calibrated gates on the network as evaluation runs it."""
 from itertools import chain, islice, repeat
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from torch.utils.data import DataLoader
 
 from ..backbones.aig_backbone import AIGBackbone
 from ..layers.gate import check_number
@@ -21,21 +22,39 @@ class CalibrationHook(Hook):
     ``interval`` iterations), before the checkpoint is written. For gates with
     ``open_probability='calibrated'``.
 
+    Augmentation shifts a gate's logits too: a gate that was calibrated on crops with black borders
+    (CIFAR-10) met a target of 0.52 with rates between 0.11 and 0.61 on whole pictures. ``dataloader``
+    names images as evaluation will see them: training images through the test pipeline.
+
     Args:
-        num_batches: Training batches to run.
+        num_batches: Batches to run.
+        dataloader: Config of the dataloader that they come from; by default that of training.
         interval: Epochs between two calibrations; or iterations, without ``by_epoch``.
         by_epoch: Whether training counts in epochs. The end of the training always calibrates.
     """
 
     priority = 'LOW'  # before CheckpointHook, which is VERY_LOW
 
-    def __init__(self, *, num_batches: int = 50, interval: int = 1, by_epoch: bool = True) -> None:
+    def __init__(self,
+                 *,
+                 num_batches: int = 50,
+                 dataloader: Optional[dict] = None,
+                 interval: int = 1,
+                 by_epoch: bool = True) -> None:
         for name, value in dict(num_batches=num_batches, interval=interval).items():
             if check_number(name, value, 1) != int(value):
                 raise ValueError(f'{name} must be an int of at least 1, got {value!r}')
         self.num_batches = num_batches
+        self.dataloader: Union[None, dict, DataLoader] = dataloader
         self.interval = interval
         self.by_epoch = by_epoch
+
+    def before_train(self, runner) -> None:
+        """Builds the dataloader, so that a wrong config is found before the training."""
+        if self.dataloader is None:
+            self.dataloader = runner.train_dataloader
+        else:
+            self.dataloader = runner.build_dataloader(self.dataloader, seed=runner.seed)
 
     def after_train_epoch(self, runner) -> None:
         if self.by_epoch and (self.every_n_epochs(runner, self.interval) or self.is_last_train_epoch(runner)):
@@ -52,14 +71,14 @@ class CalibrationHook(Hook):
 
     @torch.no_grad()
     def calibrate(self, runner) -> None:
-        """Moves the quantiles by ``num_batches`` batches of the training set."""
+        """Moves the quantiles by ``num_batches`` batches."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         backbones = [m for m in model.modules() if isinstance(m, AIGBackbone)]
         model.eval()
         for backbone in backbones:
             backbone.restart_calibration()
         # Small sets are gone through again.
-        batches = chain.from_iterable(repeat(runner.train_dataloader))
+        batches = chain.from_iterable(repeat(self.dataloader))
         for batch in islice(batches, self.num_batches):
             inputs = model.data_preprocessor(batch, False)['inputs']
             for backbone in backbones:

@@ -1,12 +1,22 @@
 """CalibrationHook: evaluation opens at the target rate, and the checkpoint knows it."""
 import pytest
 import torch
+from mmengine.registry import DATASETS
 from toy import SMALL_AIG, Pictures, toy_runner
 
 from mmdyn.hooks import CalibrationHook
 
 BACKBONE = dict(SMALL_AIG, target_rates=[0.75, 0.5, 0.5, 0.25], open_probability='calibrated',
                 zero_init_residual=False)
+
+
+@DATASETS.register_module()
+class BrightPictures(Pictures):
+    """The same pictures, but brighter."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+        self.images = self.images * 0.5 + 1
 
 
 def trained(tmp_path, **options):
@@ -42,3 +52,20 @@ def test_training_goes_on_in_training_mode(tmp_path):
 def test_bad_options(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         CalibrationHook(**options)
+
+
+def test_images_may_come_from_another_dataloader(tmp_path):
+    """Calibrated on pictures that are brighter than those of the training."""
+    bright = dict(batch_size=4, num_workers=0, collate_fn=dict(type='pseudo_collate'),
+                  sampler=dict(type='DefaultSampler', shuffle=False),
+                  dataset=dict(type='BrightPictures'))
+    runner = trained(tmp_path, num_batches=200, dataloader=bright)
+    backbone = runner.model.backbone
+    shares = {}
+    for name, pictures in dict(bright=BrightPictures(), plain=Pictures(8)).items():
+        with torch.no_grad():
+            backbone.eval()(pictures.images)
+        shares[name] = torch.stack([decision.mean() for decision in backbone.decisions.gates.values()])
+    targets = torch.tensor(list(backbone.target_rates.values()))
+    assert (shares['bright'] - targets).abs().max() <= 0.125
+    assert not torch.equal(shares['bright'], shares['plain'])
