@@ -1,8 +1,8 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
-                          join_process_group, load_config)
+from mmdyn.launch import (InputError, build_runner, check_datasets, common_parser, exit_on_bad_input,
+                          guard_initial_weights, guard_load_from, join_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -28,8 +28,6 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     if resume is not None:
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume
-    if cfg.get('load_from'):
-        check_file(cfg.load_from, 'a checkpoint')
 
 
 def set_mixed_precision(cfg: Config) -> None:
@@ -58,6 +56,8 @@ def main() -> None:
             set_mixed_precision(cfg)
         if args.auto_scale_lr:
             set_scaled_lr(cfg)
+        guard_load_from(cfg)
+        guard_initial_weights(cfg)
         check_datasets(cfg, ('train', 'val'))
         join_process_group(cfg)
     build_runner(cfg).train()
