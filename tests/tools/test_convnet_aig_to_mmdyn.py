@@ -114,7 +114,7 @@ def test_gates_of_blocks_that_always_run_can_be_left_out(run_tool, tmp_path):
     run_tool(convnet_aig_to_mmdyn, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--always-run', 'paper')
     model = classifier(dict(backbone, target_rates=dict(preset='paper', t=0.5)), channels)
     model.load_state_dict(torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict'])
-    assert len(model.backbone.gates()) == 11
+    assert len(model.backbone.gates()) == 10
 
 
 @pytest.mark.parametrize('spoil, message', [
