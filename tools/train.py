@@ -1,8 +1,8 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, common_parser, exit_on_bad_input,
-                          guard_initial_weights, guard_load_from, join_process_group, load_config)
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, common_parser,
+                          exit_on_bad_input, guard_initial_weights, guard_load_from, join_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -60,7 +60,10 @@ def main() -> None:
         guard_initial_weights(cfg)
         check_datasets(cfg, ('train', 'val'))
         join_process_group(cfg)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    with exit_on_bad_input():
+        check_initial_backbone(runner.model)
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -9,8 +9,9 @@ from .command_line import build_runner, check_file, common_parser, exit_on_bad_i
 from .cpu_processes import join_process_group  # noqa: E402
 from .data_check import check_datasets  # noqa: E402
 from .errors import InputError  # noqa: E402
+from .initial_weights import check_initial_backbone  # noqa: E402
 
 __all__ = [
-    'InputError', 'build_runner', 'check_datasets', 'check_file', 'common_parser', 'exit_on_bad_input',
-    'guard_initial_weights', 'guard_load_from', 'join_process_group', 'load_config', 'require_fit'
+    'InputError', 'build_runner', 'check_datasets', 'check_file', 'check_initial_backbone', 'common_parser',
+    'exit_on_bad_input', 'guard_initial_weights', 'guard_load_from', 'join_process_group', 'load_config', 'require_fit'
 ]
