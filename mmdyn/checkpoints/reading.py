@@ -4,6 +4,7 @@
 hold a little more, for which there is an allow-list: numbers and arrays of NumPy, and the history
 of logged values, for whose class an empty one stands in.
 """
+import json
 import os
 import pickle
 import re
@@ -21,6 +22,8 @@ PathLike = Union[str, os.PathLike]
 
 # Where other projects keep the weights.
 STATE_DICT_KEYS = ('state_dict', 'model_state_dict', 'model')
+# Safetensors takes text alone as metadata; under this name it is JSON.
+METADATA_ENTRY = 'mmdyn'
 
 
 class LogHistory:
@@ -91,9 +94,10 @@ def _read_safetensors(path: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework='pt') as file:
-            return dict(meta=file.metadata() or {},
+            meta = file.metadata() or {}
+            return dict(meta=json.loads(meta[METADATA_ENTRY]) if METADATA_ENTRY in meta else meta,
                         state_dict={key: file.get_tensor(key) for key in file.keys()})
-    except SafetensorError as error:
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f'{path} is corrupted or cut off: {error}') from None
 
 
