@@ -4,6 +4,7 @@
 
 ResNets and ResNeXts need no conversion to start from ('torchvision://resnet50' works); with it their classifier comes
 along, and every key is accounted for. All were trained on RGB images with ImageNet's mean and standard deviation.
+regnet_x_400mf, wider than MMDetection's, is refused.
 """
 import re
 
