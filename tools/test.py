@@ -2,8 +2,8 @@
 import argparse
 import os
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
-                          join_process_group, load_config)
+from mmdyn.launch import (InputError, build_runner, check_datasets, common_parser, exit_on_bad_input,
+                          guard_load_from, join_process_group, load_config, require_fit)
 from mmengine.config import Config
 
 # How each library's visualization hook is told to draw: its options for switching on and for the folder.
@@ -47,15 +47,18 @@ def main() -> None:
     args = parse_args()
     with exit_on_bad_input():
         cfg = load_config(args)
-        check_file(args.checkpoint, 'a checkpoint')
         cfg.load_from = args.checkpoint
         if args.out:
             set_out(cfg, args.out)
         if args.show_dir:
             set_show_dir(cfg, args.show_dir)
+        guard_load_from(cfg)
         check_datasets(cfg, ('test', ))
         join_process_group(cfg)
-    build_runner(cfg).test()
+    runner = build_runner(cfg)
+    with exit_on_bad_input():
+        require_fit(runner.model, cfg.load_from)
+    runner.test()
 
 
 if __name__ == '__main__':

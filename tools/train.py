@@ -2,8 +2,8 @@
 import argparse
 import os
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
-                          join_process_group, load_config)
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, common_parser,
+                          exit_on_bad_input, guard_initial_weights, guard_load_from, join_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
@@ -33,8 +33,6 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     if resume is not None:
         cfg.resume = True
         cfg.load_from = resume
-    if cfg.get('load_from'):
-        check_file(cfg.load_from, 'a checkpoint')
 
 
 def set_mixed_precision(cfg: Config) -> None:
@@ -66,9 +64,14 @@ def main() -> None:
             set_mixed_precision(cfg)
         if args.auto_scale_lr:
             set_scaled_lr(cfg)
+        guard_load_from(cfg)
+        guard_initial_weights(cfg)
         check_datasets(cfg, ('train', 'val'))
         join_process_group(cfg)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    with exit_on_bad_input():
+        check_initial_backbone(runner.model)
+    runner.train()
 
 
 if __name__ == '__main__':

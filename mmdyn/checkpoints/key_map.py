@@ -1,6 +1,7 @@
 """Renames the weights of another project, leaving no key unaccounted for."""
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Union
 
 from torch import Tensor
 
@@ -10,16 +11,18 @@ from .key_match import KeyMatch
 # Counted by newer versions of PyTorch only, and used by no batch norm with a momentum.
 BATCH_COUNTS = r'.*\.num_batches_tracked'
 
+Rules = Mapping[str, Union[str, Callable[[re.Match], str]]]
 
-def convert_keys(source: Mapping[str, Tensor], rules: Mapping[str, str],
+
+def convert_keys(source: Mapping[str, Tensor], rules: Rules,
                  wanted: Mapping[str, Tensor], *, optional: str = BATCH_COUNTS
                  ) -> dict[str, Tensor]:
     """Renames weights so that they are exactly those that a model wants.
 
     Args:
         source: The other project's key -> tensor.
-        rules: Pattern that matches a whole key -> its new name, with the groups of ``re.sub``. The
-            first rule that matches counts.
+        rules: Pattern that matches a whole key -> its new name, as ``re.sub`` takes it: text with
+            groups, or a function of the match. The first rule that matches counts.
         wanted: The model's state dict: keys, shapes and, for the optional ones, values.
         optional: Pattern of the wanted keys that keep their value where ``source`` has none.
 
@@ -48,7 +51,7 @@ def convert_keys(source: Mapping[str, Tensor], rules: Mapping[str, str],
     return {key: renamed[key].to(value.dtype) for key, value in wanted.items()}
 
 
-def _rename(key: str, rules: Mapping[str, str]) -> str:
+def _rename(key: str, rules: Rules) -> str:
     for pattern, name in rules.items():
         if re.fullmatch(pattern, key):
             return re.sub(pattern, name, key)

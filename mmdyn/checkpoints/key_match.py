@@ -12,13 +12,13 @@ class KeyMatch:
     """Which keys of a model a state dict fills.
 
     Attributes:
-        loaded: In both, with one shape.
+        matched: In both, with one shape.
         missing: Of the model alone.
         left_over: Of the state dict alone.
         mis_shaped: In both, with different shapes: one sentence each.
     """
 
-    loaded: tuple[str, ...]
+    matched: tuple[str, ...]
     missing: tuple[str, ...]
     left_over: tuple[str, ...]
     mis_shaped: tuple[str, ...]
@@ -28,7 +28,7 @@ class KeyMatch:
         """Compares keys and shapes of what is wanted and what is given."""
         shared = [key for key in wanted if key in given]
         return cls(
-            loaded=tuple(key for key in shared if wanted[key].shape == given[key].shape),
+            matched=tuple(key for key in shared if wanted[key].shape == given[key].shape),
             missing=tuple(key for key in wanted if key not in given),
             left_over=tuple(key for key in given if key not in wanted),
             mis_shaped=tuple(
@@ -42,13 +42,13 @@ class KeyMatch:
 
     def summary(self) -> str:
         """The four counts, in one line."""
-        return (f'{len(self.loaded)} weights loaded, {len(self.mis_shaped)} of another shape, '
-                f'{len(self.missing)} missing, {len(self.left_over)} left over')
+        return (f'{len(self.matched)} weights matched, {len(self.mis_shaped)} of another shape, '
+                f'{len(self.missing)} missing, {len(self.left_over)} not in this model')
 
     def details(self, examples: int = _EXAMPLES) -> str:
         """The first few keys of each kind that does not match, a line a kind."""
         kinds = {'of another shape': self.mis_shaped, 'missing': self.missing,
-                 'left over': self.left_over}
+                 'not in this model': self.left_over}
         return '\n'.join(
             f'- {kind}: {"; ".join(keys[:examples])}'
             + (f' and {len(keys) - examples} more' if len(keys) > examples else '')

@@ -4,6 +4,7 @@
 hold a little more, for which there is an allow-list: numbers and arrays of NumPy, and the history
 of logged values, for whose class an empty one stands in.
 """
+import json
 import os
 import pickle
 import re
@@ -15,11 +16,14 @@ import torch
 from torch import Tensor
 
 from .errors import CheckpointError
+from .old_torch import load_restricted
 
 PathLike = Union[str, os.PathLike]
 
 # Where other projects keep the weights.
 STATE_DICT_KEYS = ('state_dict', 'model_state_dict', 'model')
+# Safetensors takes text alone as metadata; under this name it is JSON.
+METADATA_ENTRY = 'mmdyn'
 
 
 class LogHistory:
@@ -37,14 +41,25 @@ def _method_name(owner: object, name: object) -> str:
     return str(name)
 
 
-def _allowed() -> list:
+def _allowed() -> dict[str, Any]:
+    """Dotted name -> what stands for it, beside what PyTorch itself allows."""
+    allowed = {'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
+               'mmengine.logging.history_buffer.HistoryBuffer': LogHistory,
+               'builtins.getattr': _method_name}
+    for kind in {type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}:
+        allowed[f'{kind.__module__}.{kind.__qualname__}'] = kind
     # NumPy's own constructors, whatever the module is called in which this version keeps them.
     reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    allowed = [np.ndarray, np.dtype, *{type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}]
     for module in ('numpy._core.multiarray', 'numpy.core.multiarray'):  # since and before NumPy 2
-        allowed += [(reconstruct, f'{module}._reconstruct'), (scalar, f'{module}.scalar')]
-    return allowed + [(LogHistory, 'mmengine.logging.history_buffer.HistoryBuffer'),
-                      (_method_name, 'builtins.getattr')]
+        allowed |= {f'{module}._reconstruct': reconstruct, f'{module}.scalar': scalar}
+    return allowed
+
+
+def _load(path: str) -> Any:
+    if not hasattr(torch.serialization, 'safe_globals'):
+        return load_restricted(path, _allowed())
+    with torch.serialization.safe_globals([(value, name) for name, value in _allowed().items()]):
+        return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def read_checkpoint(path: PathLike) -> dict[str, Any]:
@@ -66,8 +81,7 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
     if path.endswith('.safetensors'):
         return _read_safetensors(path)
     try:
-        with torch.serialization.safe_globals(_allowed()):
-            checkpoint = torch.load(path, map_location='cpu', weights_only=True)
+        checkpoint = _load(path)
     except Exception as error:  # A broken file may make the readers raise anything.
         raise CheckpointError(_reason(path, error)) from None
     if not isinstance(checkpoint, Mapping):
@@ -80,9 +94,10 @@ def _read_safetensors(path: str) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
     try:
         with safe_open(path, framework='pt') as file:
-            return dict(meta=file.metadata() or {},
+            meta = file.metadata() or {}
+            return dict(meta=json.loads(meta[METADATA_ENTRY]) if METADATA_ENTRY in meta else meta,
                         state_dict={key: file.get_tensor(key) for key in file.keys()})
-    except SafetensorError as error:
+    except (SafetensorError, json.JSONDecodeError) as error:
         raise CheckpointError(f'{path} is corrupted or cut off: {error}') from None
 
 

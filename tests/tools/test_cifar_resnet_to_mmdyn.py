@@ -68,7 +68,7 @@ def trained(request, data_root):
 def test_the_logits_are_exactly_those_of_the_static_network(trained, run_tool, tmp_path):
     depth, path, network = trained
     out = run_tool(cifar_resnet_to_mmdyn, path, tmp_path / 'converted.pth')
-    assert f'ResNet-{depth} for CIFAR, shortcut A' in out and 'none missing, none left over' in out
+    assert f"depth={depth}, shortcut='A'" in out and 'none missing, none left over' in out
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         wanted = network(images)
@@ -119,7 +119,7 @@ def test_projections_of_option_b(run_tool, tmp_path):
         for field in ('weight', 'bias', 'running_mean', 'running_var'):
             state[f'module.{layer}.0.shortcut.1.{field}'] = torch.rand(2 * channels)
     torch.save(dict(state_dict=state), tmp_path / 'src.th')
-    assert 'shortcut B' in run_tool(cifar_resnet_to_mmdyn, tmp_path / 'src.th', tmp_path / 'dst.pth')
+    assert "shortcut='B'" in run_tool(cifar_resnet_to_mmdyn, tmp_path / 'src.th', tmp_path / 'dst.pth')
     model = classifier(type='mmdyn.AIGResNetCIFAR', depth=20, shortcut='B', target_rates=1)
     model.load_state_dict(torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict'])
     projection = model.backbone.layer3[0].downsample[0].weight

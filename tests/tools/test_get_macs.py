@@ -81,5 +81,5 @@ def test_a_checkpoint_of_another_model(run_tool, configs, checkpoints, tmp_path,
 
 def test_not_a_checkpoint(run_tool, configs, tmp_path):
     torch.save(['no', 'weights'], tmp_path / 'list.pth')
-    with pytest.raises(SystemExit, match='a state_dict of tensors, found something else'):
+    with pytest.raises(SystemExit, match='expected a checkpoint, a dict, found a list'):
         run_tool(get_macs, configs['aig'], tmp_path / 'list.pth', '--num-images', 0)

@@ -3,11 +3,11 @@ import argparse
 from collections.abc import Callable, Mapping
 
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
+from mmdyn.checkpoints import KeyMatch, read_state_dict
 from mmdyn.cost import CostAccount
 from mmdyn.launch import InputError, check_file
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -48,12 +48,7 @@ def build_model(cfg: Config) -> nn.Module:
 
 def read_weights(path: str) -> dict[str, Tensor]:
     """The weights in a checkpoint file."""
-    check_file(path, 'a checkpoint')
-    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    weights = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else None
-    if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f'expected a checkpoint with a state_dict of tensors, found something else in {path}')
-    return {name.removeprefix('module.'): value for name, value in weights.items()}
+    return read_state_dict(path)
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
@@ -72,23 +67,13 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pr
         InputError: If something is missing, left over or of another shape, as where the checkpoint is of a network of
             another depth, or of a static one.
     """
-    wanted = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
-    given = {name: value for name, value in weights.items() if name.startswith(prefix)}
-    shared = wanted.keys() & given.keys()
-    problems = {
-        'of another shape': sorted(f'{name}: expected {tuple(wanted[name].shape)}, got {tuple(given[name].shape)}'
-                                   for name in shared if wanted[name].shape != given[name].shape),
-        'missing': sorted(wanted.keys() - given.keys()),
-        'not in this model': sorted(given.keys() - wanted.keys()),
-    }
-    counts = ', '.join(f'{len(names)} {what}' for what, names in problems.items())
-    matched = f'{len(shared) - len(problems["of another shape"])} weights matched, {counts}'
-    if any(problems.values()):
-        examples = '\n'.join(f'- {what}: {"; ".join(names[:3])}{" ..." if len(names) > 3 else ""}'
-                             for what, names in problems.items() if names)
+    wanted, given = ({name: value for name, value in named.items() if name.startswith(prefix)}
+                     for named in (model.state_dict(), weights))
+    match = KeyMatch.of(wanted, given)
+    if not match.is_complete:
         raise InputError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
-                         f'static backbone?): {matched}\n{examples}')
-    return matched
+                         f'static backbone?): {match.summary()}\n{match.details()}')
+    return match.summary()
 
 
 def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:

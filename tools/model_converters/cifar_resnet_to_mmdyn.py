@@ -4,10 +4,10 @@
 
 DST fits an ImageClassifier with the backbone ResNetCIFAR, AIGResNetCIFAR or DGResNetCIFAR of the same depth.
 """
-from conversion import convert_classifier, converter_parser, count_blocks, write_classifier
+from architectures import count_blocks
+from conversion import Conversion, convert_classifier, converter_parser, run
 from mmdyn.backbones.resnet_cifar import ResNetCIFAR
-from mmdyn.checkpoints import CheckpointError, read_state_dict
-from mmdyn.launch import exit_on_bad_input
+from mmdyn.checkpoints import CheckpointError
 from torch import Tensor
 
 RULES = {
@@ -18,28 +18,29 @@ RULES = {
 }
 
 
-def matching_backbone(weights: dict[str, Tensor]) -> ResNetCIFAR:
-    """The network whose depth and shortcuts the keys tell."""
-    blocks = count_blocks(weights, 'layer{stage}.{block}.conv1.weight')
+def cifar_depth(blocks: list[int]) -> int:
+    """The depth of the CIFAR ResNet whose stages have so many blocks.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
     depth = 6 * blocks[0] + 2
     if blocks != [blocks[0]] * 3 or depth not in ResNetCIFAR.arch_settings:
         raise CheckpointError(f'expected three stages of equal length and a depth of {list(ResNetCIFAR.arch_settings)}, '
                               f'the checkpoint has stages of {blocks} blocks')
-    return ResNetCIFAR(depth, shortcut='B' if 'layer2.0.shortcut.0.weight' in weights else 'A')
+    return depth
 
 
-def convert(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """The renamed weights, and what they are of."""
-    backbone = matching_backbone(weights)
-    converted = convert_classifier(weights, RULES, backbone, classifier='linear.weight')
-    return converted, f'ResNet-{backbone.depth} for CIFAR, shortcut {backbone.shortcut}'
+def convert(weights: dict[str, Tensor]) -> Conversion:
+    options = dict(depth=cifar_depth(count_blocks(weights, 'layer{stage}.{block}.conv1.weight')),
+                   shortcut='B' if 'layer2.0.shortcut.0.weight' in weights else 'A')
+    converted = convert_classifier(weights, RULES, ResNetCIFAR(**options), classifier='linear.weight')
+    return converted, "type='mmdyn.AIGResNetCIFAR' or 'mmdyn.DGResNetCIFAR', depth={depth}, shortcut='{shortcut}'".format(
+        **options)
 
 
 def main() -> None:
-    args = converter_parser(__doc__).parse_args()
-    with exit_on_bad_input():
-        weights, architecture = convert(read_state_dict(args.src))
-    write_classifier(weights, args.dst, architecture, 'akamaster/pytorch_resnet_cifar10')
+    run(converter_parser(__doc__).parse_args(), 'akamaster/pytorch_resnet_cifar10', convert)
 
 
 if __name__ == '__main__':

@@ -1,12 +1,17 @@
 """What the converters in this folder share: SRC, renamed by a key map into what a model wants, to DST."""
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from architectures import feature_channels
 from mmdyn import __version__
-from mmdyn.checkpoints import CheckpointError, convert_keys
+from mmdyn.checkpoints import CheckpointError, Rules, convert_keys, read_state_dict
+from mmdyn.launch import exit_on_bad_input
 from torch import Tensor, nn
+
+# A state dict of ours, and how a config names its backbone.
+Conversion = tuple[dict[str, Tensor], str]
 
 
 def converter_parser(description: str) -> argparse.ArgumentParser:
@@ -16,29 +21,25 @@ def converter_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def count_blocks(weights: Mapping[str, Tensor], first_key: str) -> list[int]:
-    """How many blocks each stage has.
+def run(args: argparse.Namespace, origin: str, convert: Callable[[dict[str, Tensor]], Conversion]) -> None:
+    """Reads SRC, converts it and writes DST, which mmengine and mmdyn load; says what it is, or why it is refused.
 
     Args:
-        weights: Of the checkpoint.
-        first_key: A key that every block has, with {stage} (from 1 on) and {block} (from 0 on) in it.
-
-    Raises:
-        CheckpointError: If there is not even a first stage.
+        args: Of :func:`converter_parser`.
+        origin: The other project, written into DST.
+        convert: Its weights -> the state dict of an ImageClassifier, and the backbone that it is for.
     """
-    blocks: list[int] = []
-    while first_key.format(stage=len(blocks) + 1, block=0) in weights:
-        count = 1
-        while first_key.format(stage=len(blocks) + 1, block=count) in weights:
-            count += 1
-        blocks.append(count)
-    if not blocks:
-        raise CheckpointError(f'expected a key {first_key.format(stage=1, block=0)}, the checkpoint has none')
-    return blocks
+    with exit_on_bad_input():
+        weights, backbone = convert(read_state_dict(args.src))
+    args.dst.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict(state_dict=weights, meta=dict(backbone=backbone, origin=origin, mmdyn=__version__)), args.dst)
+    numbers = sum(value.numel() for value in weights.values())
+    print(f'{len(weights)} weights ({numbers / 1e6:.2f} M numbers) converted, none missing, none left over: {args.dst}\n'
+          f'backbone=dict({backbone})')
 
 
-def convert_classifier(weights: Mapping[str, Tensor], rules: Mapping[str, str], backbone: nn.Module, *,
-                       classifier: str, **options) -> dict[str, Tensor]:
+def convert_classifier(weights: Mapping[str, Tensor], rules: Rules, backbone: nn.Module, *, classifier: str,
+                       **options) -> dict[str, Tensor]:
     """The state dict of mmpretrain's ImageClassifier with this backbone and a LinearClsHead.
 
     Args:
@@ -54,15 +55,7 @@ def convert_classifier(weights: Mapping[str, Tensor], rules: Mapping[str, str], 
     if classifier not in weights or weights[classifier].dim() != 2:
         raise CheckpointError(f'expected a key {classifier} of shape (classes, channels), the checkpoint has none')
     wanted = {f'backbone.{key}': value for key, value in backbone.state_dict().items()}
-    wanted['head.fc.weight'] = torch.empty(len(weights[classifier]), backbone.feat_dim)
-    wanted['head.fc.bias'] = torch.empty(len(weights[classifier]))
+    classes = len(weights[classifier])
+    wanted['head.fc.weight'] = torch.empty(classes, feature_channels(backbone))
+    wanted['head.fc.bias'] = torch.empty(classes)
     return convert_keys(weights, rules, wanted, **options)
-
-
-def write_classifier(weights: dict[str, Tensor], path: Path, architecture: str, origin: str) -> None:
-    """Writes a checkpoint that mmengine loads, and says what it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict=weights, meta=dict(architecture=architecture, origin=origin, mmdyn=__version__)), path)
-    numbers = sum(value.numel() for value in weights.values())
-    print(f'{architecture}: {len(weights)} weights ({numbers / 1e6:.2f} M numbers) converted, none missing, none left '
-          f'over: {path}')

@@ -1,0 +1,2 @@
+_base_ = './aig-r101_8xb32_in1k.py'
+model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet101')))
