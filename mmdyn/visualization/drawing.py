@@ -16,7 +16,7 @@ from .wired_stage import draw_matrix, draw_wires, edge_colour
 # Of Okabe and Ito's palette, which people with any kind of colour vision can tell apart.
 RUN, FAINT, DARK = '#0072B2', '#999999', '#333333'
 BOX_COLOURS = ('#E69F00', '#56B4E9', '#F0E442', '#CC79A7', '#009E73', '#D55E00')
-_LEFT, _WIDTH, _DPI = 3.4, 12.5, 100
+_LEFT, _RIGHT, _DPI = 3.4, 9.0, 100
 # Height in inches of a strip of blocks, of a wired stage, and of one with more nodes than _FEW.
 _STRIP, _WIRED, _LARGE, _FEW = 0.85, 1.9, 3.4, 8
 
@@ -48,14 +48,16 @@ def draw_inference_graph(graph: InferenceGraph,
         raise ValueError('image must be (H, W, 3) RGB of uint8, got '
                          f'{image.shape} of {image.dtype}')
     heights = [_height(stage) for stage in graph.stages]
-    total = max(sum(heights) + 0.7, 5.2)
-    figure = Figure(figsize=(_WIDTH, total), dpi=_DPI)
-    canvas = FigureCanvasAgg(figure)
-    _draw_left(figure, graph, image, prediction or Prediction(), title, total)
-    grid = GridSpec(len(heights), 1, figure, height_ratios=heights, hspace=0.15,
-                    left=_LEFT / _WIDTH + 0.03, right=0.99, top=1 - 0.25 / total,
-                    bottom=0.25 / total)
     widest = max(len(stage.blocks) for stage in graph.stages)
+    wired = any(stage.adjacency is not None for stage in graph.stages)
+    width = _LEFT + 0.4 + (_RIGHT if wired else min(_RIGHT, max(widest, 3.5)))
+    total = max(sum(heights) + 0.7, 5.2)
+    figure = Figure(figsize=(width, total), dpi=_DPI)
+    canvas = FigureCanvasAgg(figure)
+    _draw_left(figure, graph, image, prediction or Prediction(), title)
+    grid = GridSpec(len(heights), 1, figure, height_ratios=heights, hspace=0.15,
+                    left=(_LEFT + 0.3) / width, right=1 - 0.1 / width, top=1 - 0.25 / total,
+                    bottom=0.25 / total)
     for stage, cell in zip(graph.stages, grid):
         if stage.adjacency is None:
             _draw_strip(figure.add_subplot(cell), stage, widest)
@@ -74,10 +76,11 @@ def _height(stage: Stage) -> float:
 
 
 def _draw_left(figure: Figure, graph: InferenceGraph, image: np.ndarray, prediction: Prediction,
-               title: str, total: float) -> None:
-    """The column of the picture, the cost and the legend; ``total`` inches high."""
-    grid = GridSpec(3, 1, figure, height_ratios=(3.1, 0.35, 1.2), hspace=0.25, left=0.015,
-                    right=_LEFT / _WIDTH, top=1 - 0.35 / total, bottom=1 - 5.1 / total)
+               title: str) -> None:
+    """The column of the picture, the cost and the legend."""
+    width, total = figure.get_size_inches()
+    grid = GridSpec(3, 1, figure, height_ratios=(2.9, 0.32, 1.2), hspace=0.4, left=0.2 / width,
+                    right=_LEFT / width, top=1 - 0.35 / total, bottom=1 - 5.1 / total)
     _draw_image(figure.add_subplot(grid[0]), image, prediction, title)
     _draw_cost(figure.add_subplot(grid[1]), graph)
     legend = figure.add_subplot(grid[2])
@@ -96,7 +99,7 @@ def _draw_image(axes: Axes, image: np.ndarray, prediction: Prediction, title: st
                   bbox=dict(fc=colour, ec='none', pad=0.8, alpha=0.85))
     axes.set_xticks([])
     axes.set_yticks([])
-    axes.set_title(title if len(title) <= 46 else f'...{title[-43:]}', fontsize=9, loc='left')
+    axes.set_title(title if len(title) <= 40 else f'...{title[-37:]}', fontsize=9, loc='left')
     axes.set_xlabel(prediction.caption, fontsize=9, loc='left')
 
 
@@ -134,7 +137,7 @@ def _draw_strip(axes: Axes, stage: Stage, widest: int) -> None:
         axes.add_patch(Rectangle((i + 0.06, 0), 0.88, 1, **(ran if block.ran else skipped)))
         axes.text(i + 0.5, -0.12, i, ha='center', va='top', fontsize=8, color=DARK)
     count = sum(block.ran for block in stage.blocks)
-    axes.set(xlim=(0, max(widest, 8)), ylim=(-0.45, 1.02))
+    axes.set(xlim=(0, max(widest, 3.5)), ylim=(-0.45, 1.02))
     axes.set_axis_off()
     axes.set_title(f'{stage.name}: {count} of {len(stage.blocks)} blocks ran', fontsize=10,
                    loc='left', pad=2)

@@ -101,7 +101,7 @@ def main() -> None:
             sample, = model.test_step(pseudo_collate([data]))
         graph = read_graph(model.backbone, account=account)
         prediction = read_prediction(sample, classes, score_threshold=args.score_threshold)
-        drawn = draw_inference_graph(graph, image, prediction, title=path)
+        drawn = draw_inference_graph(graph, image, prediction, title=Path(path).name)
         mmcv.imwrite(mmcv.rgb2bgr(drawn), str(target))
         ran = sum(block.ran for block in graph.blocks)
         print(f'{path}: {ran} of {len(graph.blocks)} blocks ran, {graph.cost.macs / 1e9:.3f} of '
