@@ -56,7 +56,7 @@ def read_dump(path: str) -> RouteDump:
     check_file(path, 'a dump of decisions')
     try:
         with open(path, encoding='utf-8') as file:
-            content = json.load(file)
+            content = json.load(file, object_hook=_shrink)
     except ValueError as error:
         raise InputError(f'expected a dump of decisions, {path} is not JSON ({error}); {HOW_TO_DUMP}') from None
     if not isinstance(content, dict) or content.get('format') != FORMAT:
@@ -78,6 +78,13 @@ def read_dump(path: str) -> RouteDump:
         areas=_mean_areas(images), paths=[row.get('path') for row in images])
 
 
+def _shrink(row: dict) -> dict:
+    """Keeps which edges are open, as bits, while the file is read: thousands of matrices of weights would not fit."""
+    if 'adjacency' in row:
+        row['adjacency'] = {stage: np.array(weights) > 0 for stage, weights in row['adjacency'].items()}
+    return row
+
+
 def _edges(row: dict) -> dict[str, int]:
     """Wired stage -> number of its nodes, the output included."""
     return {stage: len(matrix) for stage, matrix in row.get('adjacency', {}).items()}
@@ -91,7 +98,7 @@ def _route(row: dict, n: int, blocks: Sequence[str], edges: dict[str, int], path
     if len(row['ran']) != len(blocks) or _edges(row) != edges:
         raise InputError(f'{path}: image {n} has {len(row["ran"])} decisions and the wired stages {_edges(row)}, but its '
                          f'header describes a model with {len(blocks)} and {edges}: dumps of two models in one file?')
-    is_open = [np.array(row['adjacency'][stage])[np.triu_indices(nodes, 1)] > 0 for stage, nodes in edges.items()]
+    is_open = [row['adjacency'][stage][np.triu_indices(nodes, 1)] for stage, nodes in edges.items()]
     return np.concatenate([np.array(row['ran'], dtype=bool), *is_open])
 
 

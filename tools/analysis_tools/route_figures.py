@@ -35,7 +35,7 @@ def draw_heatmap(rates: np.ndarray, mean: np.ndarray, units: Sequence[str], clas
         classes: C names.
     """
     stacked = len(classes) > 30
-    width, height = 0.28 * len(classes) + 1.8, 0.19 * len(units) + 1.4
+    width, height = 0.22 * len(classes) + 1.8, 0.17 * len(units) + 1.4
     figure = Figure(figsize=(max(width, 5), 2 * height) if stacked else (2 * max(width, 4), height),
                     layout='constrained')
     left, right = figure.subplots(2, 1) if stacked else figure.subplots(1, 2)

@@ -21,7 +21,7 @@ from route_dump import RouteDump, read_dump
 from scipy.stats import spearmanr
 
 # Rows and columns that a heatmap can show; what varies most, and what has most images, stays.
-MAX_UNITS, MAX_CLASSES = 120, 100
+MAX_UNITS, MAX_CLASSES = 60, 80
 COLUMNS = 10
 CHANCE_ROUNDS = 200
 
