@@ -59,6 +59,12 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def read_static(args: argparse.Namespace) -> tuple[Config, str]:
+    """Config and checkpoint of ``--static``; ``--cfg-options`` hold for it as well."""
+    path, checkpoint = args.static
+    return read_config(argparse.Namespace(config=path, cfg_options=args.cfg_options)), checkpoint
+
+
 def check_args(args: argparse.Namespace) -> None:
     if any(not 0 < epsilon <= 255 for epsilon in args.epsilons):
         raise InputError(f'--epsilons expects numbers above 0 and at most 255, got {args.epsilons}')
@@ -72,21 +78,8 @@ def check_args(args: argparse.Namespace) -> None:
             raise InputError(f'--{name.replace("_", "-")} expects a number of at least 1, got {value}')
 
 
-def load_static(cfg: Config, checkpoint: str) -> nn.Module:
-    return _load(MODELS.build(dict(cfg.model, init_cfg=None, data_preprocessor=_preprocessor(cfg))), checkpoint)
-
-
-def load_dynamic(cfg: Config, checkpoint: str) -> nn.Module:
-    cfg.model.data_preprocessor = _preprocessor(cfg)
-    return _load(build_model(cfg), checkpoint)
-
-
-def _preprocessor(cfg: Config) -> Optional[dict]:
-    # MMPretrain's configs may have it beside the model, and its Runner puts it inside.
-    return cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
-
-
-def _load(model: nn.Module, checkpoint: str) -> nn.Module:
+def load_model(model: nn.Module, checkpoint: str) -> nn.Module:
+    """The model with the checkpoint's weights, in evaluation mode."""
     weights = read_weights(checkpoint)
     check_weights(model, weights, checkpoint)
     model.load_state_dict(weights, strict=False)
@@ -114,9 +107,10 @@ def read_batches(cfg: Config, num_images: Optional[int]) -> list[tuple[Tensor, T
 
 
 def study_classifiers(args: argparse.Namespace, cfg: Config) -> list[adversarial.Row]:
-    subjects = [('dynamic', load_dynamic(cfg, args.checkpoint))]
+    subjects = [('dynamic', load_model(build_model(cfg), args.checkpoint))]
     if args.static:
-        subjects.insert(0, ('static', load_static(Config.fromfile(args.static[0]), args.static[1])))
+        static, checkpoint = read_static(args)
+        subjects.insert(0, ('static', load_model(MODELS.build(dict(static.model, init_cfg=None)), checkpoint)))
     check_datasets(cfg, ('val', ))
     batches = [(pixels.to(args.device), labels.to(args.device)) for pixels, labels in read_batches(cfg, args.num_images)]
     rows = []
@@ -138,7 +132,7 @@ def study_detectors(args: argparse.Namespace, cfg: Config) -> list[corrupted.Cor
     check_datasets(cfg, ('test', ))
     subjects = [('dynamic', cfg, args.checkpoint, True)]
     if args.static:
-        subjects.insert(0, ('static', Config.fromfile(args.static[0]), args.static[1], False))
+        subjects.insert(0, ('static', *read_static(args), False))
     rows = []
     for name, own, checkpoint, dynamic in subjects:
         own.work_dir = str(out_folder(args) / name)
