@@ -77,28 +77,26 @@ class CorruptedRow:
 
 
 def study(name: str, cfg: Config, checkpoint: str, corruptions: Sequence[str], severities: Sequence[int], *,
-          dynamic: bool, num_images: Optional[int]) -> Iterator[CorruptedRow]:
+          dynamic: bool) -> Iterator[CorruptedRow]:
     """Evaluates on the test set as it is, and then under every corruption at every severity.
 
     Args:
         name: Of the model, for the table.
         dynamic: Whether its backbone makes decisions to compare.
-        num_images: The first so many only.
     """
     clean = None
     levels = [('none', 0), *((corruption, severity) for corruption in corruptions for severity in severities)]
     for corruption, severity in levels:
         with tempfile.TemporaryDirectory() as folder:
             dump = Path(folder) / 'decisions.json' if dynamic else None
-            metrics = build_runner(_evaluation(cfg, checkpoint, corruption, severity, dump, num_images)).test()
+            metrics = build_runner(_evaluation(cfg, checkpoint, corruption, severity, dump)).test()
             routes = read_dump(str(dump)) if dynamic else None
         clean = clean or routes
         ap = next(value for key, value in metrics.items() if key.endswith('bbox_mAP'))
         yield CorruptedRow(name, corruption, severity, float(ap), *_compare(routes, clean))
 
 
-def _evaluation(cfg: Config, checkpoint: str, corruption: str, severity: int, dump: Optional[Path],
-                num_images: Optional[int]) -> Config:
+def _evaluation(cfg: Config, checkpoint: str, corruption: str, severity: int, dump: Optional[Path]) -> Config:
     """The config of one evaluation: the image corrupted once it is loaded, and the decisions kept."""
     cfg = copy.deepcopy(cfg)
     cfg.load_from = checkpoint
@@ -109,8 +107,6 @@ def _evaluation(cfg: Config, checkpoint: str, corruption: str, severity: int, du
             raise InputError('expected a step that loads an image in test_dataloader.dataset.pipeline, found none')
         step = dict(type='CorruptImage', corruption=corruption, severity=severity)
         dataset.pipeline = [*dataset.pipeline[:load + 1], step, *dataset.pipeline[load + 1:]]
-    if num_images is not None:
-        dataset.indices = num_images
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     evaluators = [own for own in evaluators if not own['type'].endswith('ComputeMetric')]
     if dump is not None:

@@ -41,8 +41,6 @@ def parse_args() -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--static', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='a static model to set beside it')
-    parser.add_argument('--num-images', type=int, metavar='N', help='only the first N of the evaluated set, for '
-                        'classifiers N spread evenly over it (default: all)')
     parser.add_argument('--out-dir', type=Path, metavar='FOLDER',
                         help="default: work_dirs/<the config's name>/robustness")
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
@@ -50,6 +48,8 @@ def parse_args() -> argparse.Namespace:
     attack.add_argument('--attacks', nargs='+', choices=adversarial.ATTACKS, default=list(adversarial.ATTACKS))
     attack.add_argument('--epsilons', nargs='+', type=float, default=[1, 2, 4, 8], metavar='E',
                         help='largest change of a pixel, of 255 (default: 1 2 4 8)')
+    attack.add_argument('--num-images', type=int, metavar='N', help='only N images, spread evenly over the validation '
+                        'set (default: all)')
     attack.add_argument('--steps', type=int, default=10, help='of PGD (default: %(default)s)')
     attack.add_argument('--jpeg', type=int, default=75, metavar='QUALITY', help='0: none (default: %(default)s)')
     corruption = parser.add_argument_group('detectors')
@@ -124,6 +124,8 @@ def study_classifiers(args: argparse.Namespace, cfg: Config) -> list[adversarial
 
 
 def study_detectors(args: argparse.Namespace, cfg: Config) -> list[corrupted.CorruptedRow]:
+    if args.num_images is not None:
+        raise InputError("--num-images is for classifiers: COCO's metric counts objects of images left out as missed")
     unknown = set(args.corruptions) - set(corrupted.corruption_names())
     if unknown:
         raise InputError(f'--corruptions: unknown {", ".join(sorted(unknown))}; there are '
@@ -136,8 +138,7 @@ def study_detectors(args: argparse.Namespace, cfg: Config) -> list[corrupted.Cor
     rows = []
     for name, own, checkpoint, dynamic in subjects:
         own.work_dir = str(out_folder(args) / name)
-        rows += corrupted.study(name, own, checkpoint, args.corruptions, args.severities, dynamic=dynamic,
-                                num_images=args.num_images)
+        rows += corrupted.study(name, own, checkpoint, args.corruptions, args.severities, dynamic=dynamic)
     return rows
 
 
