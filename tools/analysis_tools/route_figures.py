@@ -92,10 +92,10 @@ def draw_contact_sheet(dump: RouteDump, rows: Sequence[tuple[str, np.ndarray]], 
 
 def _thumbnail(path: Optional[str], longest: int = 128) -> Optional[np.ndarray]:
     try:
-        image = mmcv.imread(path, channel_order='rgb')
-    except (OSError, TypeError):
+        image = mmcv.imread(path)
+    except (OSError, TypeError):  # no file, or no path
         return None
-    return None if image is None else mmcv.imrescale(image, min(1.0, longest / max(image.shape[:2])))
+    return None if image is None else mmcv.imrescale(mmcv.bgr2rgb(image), min(1.0, longest / max(image.shape[:2])))
 
 
 def draw_clusters(routes: np.ndarray, assignment: np.ndarray, units: Sequence[str], gmacs: np.ndarray,

@@ -2,8 +2,8 @@
 
     python tools/analysis_tools/show_graph.py CONFIG CHECKPOINT street.jpg dog.jpg
 
-Writes a PNG for each image. Blue blocks ran, hatched ones were skipped; of a wired stage, arcs are the open edges, darker
-the more they weigh, and pale nodes are dead. Needs no display. To see such pictures while training, add
+Writes a PNG for each image. Blue blocks ran, hatched ones were skipped; of a wired stage, arcs are the open edges,
+darker the more they weigh, and pale nodes are dead. Needs no display. To see such pictures while training, add
 dict(type='mmdyn.InferenceGraphHook') to custom_hooks.
 """
 import argparse
@@ -59,10 +59,10 @@ def class_names(dataset: dict) -> Optional[tuple[str, ...]]:
 def read_image(path: str) -> np.ndarray:
     """(H, W, 3) RGB."""
     check_file(path, 'an image')
-    image = mmcv.imread(path, channel_order='rgb')
+    image = mmcv.imread(path)
     if image is None:
         raise InputError(f'expected an image, {path} cannot be read as one')
-    return image
+    return mmcv.bgr2rgb(image)
 
 
 def load_model(cfg: Config, checkpoint: str) -> nn.Module:
