@@ -25,6 +25,8 @@ EXTRAS = {
     # An extra cannot depend on the family, so this names the one that is maintained. Neither family's mmpretrain pulls
     # in mmcv or mmengine; beside OpenMMLab's mmdet use `pip install mmpretrain` instead.
     'pretrain': ['onedl-mmpretrain>=1.3.6'],
+    # What tools/analysis_tools/robustness.py attacks classifiers with.
+    'analysis': ['torchattacks>=3.5'],
     'dev': ['pytest', 'hypothesis'],
 }
 
