@@ -45,9 +45,11 @@ def write_report(folder: Path, title: str, sections: list[Section]) -> Path:
         if section.figure is not None:
             png = _png(section.figure)
             (folder / f'{section.name}.png').write_bytes(png)
-            parts.append(f'<img alt="{escape(section.title)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">')
+            data = base64.b64encode(png).decode()
+            parts.append(f'<img alt="{escape(section.title)}" src="data:image/png;base64,{data}">')
     page = (f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-            f'<style>{_STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n' + '\n'.join(parts) + '\n</body></html>\n')
+            f'<style>{_STYLE}</style></head>\n<body><h1>{escape(title)}</h1>\n'
+            + '\n'.join(parts) + '\n</body></html>\n')
     path = folder / 'report.html'
     path.write_text(page, encoding='utf-8')
     return path

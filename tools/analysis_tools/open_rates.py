@@ -2,8 +2,8 @@
 
     python tools/analysis_tools/open_rates.py work_dirs/faster-rcnn_aig-r50_fpn_1x_coco
 
-Takes a run's folder, its .log or its vis_data/scalars.json; of several runs in a folder, the last. Rates while training are
-sampled, over the global batch; those of evaluations (mmdyn.ComputeMetric) are deterministic, and are drawn too.
+Takes a run's folder, its .log or its vis_data/scalars.json; of several runs in a folder, the last. Rates while training
+are sampled, over the global batch; those of evaluations (mmdyn.ComputeMetric) are deterministic, and are drawn too.
 """
 import argparse
 import json
@@ -53,7 +53,8 @@ def find_scalars(run: Path) -> Path:
     # Runs are named by their time, so that the last one sorts last.
     found = sorted(folder.glob('**/vis_data/scalars.json'))
     if not found:
-        raise InputError(f'expected a run with vis_data/scalars.json, which LocalVisBackend writes, found none in {run}')
+        raise InputError('expected a run with vis_data/scalars.json, which LocalVisBackend writes, '
+                         f'found none in {run}')
     return found[-1]
 
 
@@ -89,8 +90,8 @@ def draw(training: Rates, evaluation: Optional[Rates]) -> Figure:
     figure = Figure(figsize=(9, 3.6 + 0.17 * len(blocks)), layout='constrained')
     FigureCanvasAgg(figure)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 0.6 + 0.17 * len(blocks)))
-    top.fill_between(training.steps, training.values.min(axis=1), training.values.max(axis=1), color='#56B4E9', alpha=0.35,
-                     lw=0, label='from the least to the most open block')
+    top.fill_between(training.steps, training.values.min(axis=1), training.values.max(axis=1), color='#56B4E9',
+                     alpha=0.35, lw=0, label='from the least to the most open block')
     top.plot(training.steps, training.values.mean(axis=1), color='#0072B2', label='mean, training (sampled)')
     if evaluation is not None:
         top.plot(evaluation.steps, evaluation.values.mean(axis=1), 'D', color='#D55E00', ms=5,

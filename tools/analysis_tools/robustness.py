@@ -112,7 +112,8 @@ def study_classifiers(args: argparse.Namespace, cfg: Config) -> list[adversarial
         static, checkpoint = read_static(args)
         subjects.insert(0, ('static', load_model(MODELS.build(dict(static.model, init_cfg=None)), checkpoint)))
     check_datasets(cfg, ('val', ))
-    batches = [(pixels.to(args.device), labels.to(args.device)) for pixels, labels in read_batches(cfg, args.num_images)]
+    batches = [(pixels.to(args.device), labels.to(args.device))
+               for pixels, labels in read_batches(cfg, args.num_images)]
     rows = []
     for name, model in subjects:
         torch.manual_seed(0)  # PGD starts at random

@@ -8,8 +8,8 @@ import numpy as np
 from mmdyn.launch import InputError, check_file
 from mmdyn.metrics.compute_report import FORMAT, FORMAT_VERSION
 
-HOW_TO_DUMP = ("such a file is written by dict(type='mmdyn.ComputeMetric', dump='decisions.json') in the evaluator, or by "
-               'tools/analysis_tools/get_macs.py --dump')
+HOW_TO_DUMP = ("such a file is written by dict(type='mmdyn.ComputeMetric', dump='decisions.json') in the evaluator, or "
+               'by tools/analysis_tools/get_macs.py --dump')
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _pairs(nodes: int) -> list[tuple[int, int]]:
 
 def _route(row: dict, n: int, blocks: Sequence[str], edges: dict[str, int], path: str) -> np.ndarray:
     if len(row['ran']) != len(blocks) or _edges(row) != edges:
-        raise InputError(f'{path}: image {n} has {len(row["ran"])} decisions and the wired stages {_edges(row)}, but its '
-                         f'header describes a model with {len(blocks)} and {edges}: dumps of two models in one file?')
+        raise InputError(f'{path}: image {n} has {len(row["ran"])} decisions and the wired stages {_edges(row)}, but '
+                         f'its header describes a model with {len(blocks)} and {edges}: dumps of two models in one file?')
     is_open = [row['adjacency'][stage][np.triu_indices(nodes, 1)] for stage, nodes in edges.items()]
     return np.concatenate([np.array(row['ran'], dtype=bool), *is_open])
 

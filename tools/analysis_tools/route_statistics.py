@@ -19,7 +19,7 @@ def open_rates(routes: np.ndarray, held: np.ndarray) -> np.ndarray:
 
 
 def class_weights(held: np.ndarray) -> np.ndarray:
-    """(N, C): each image counts once, in equal shares for the classes that it holds, and not at all if it holds none."""
+    """(N, C): each image counts once, in equal shares for the classes that it holds; without classes, not at all."""
     return held / np.maximum(held.sum(axis=1, keepdims=True), 1)
 
 

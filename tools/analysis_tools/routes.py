@@ -5,8 +5,8 @@ First evaluate with dict(type='mmdyn.ComputeMetric', dump='decisions.json') amon
     python tools/analysis_tools/routes.py decisions.json
     python tools/analysis_tools/routes.py decisions.json --groups animals=bird,cat,dog vehicles=car,truck
 
-Writes report.html, which holds all figures and opens without a network, and the figures as PNG files beside it. --groups
-tests by permutation whether two groups of classes take different routes.
+Writes report.html, which holds all figures and opens without a network, and the figures as PNG files beside it.
+--groups tests by permutation whether two groups of classes take different routes.
 """
 import argparse
 from pathlib import Path
@@ -77,9 +77,9 @@ def cost_section(dump: RouteDump) -> Section:
     mean, dense = dump.gmacs.mean(), dump.dense_gmacs.mean()
     low, high = np.percentile(dump.gmacs, (5, 95))
     distinct = len(np.unique(dump.routes, axis=0))
-    return Section('cost', 'Compute', f'{len(dump)} images cost {mean:.4g} GMACs on average ({low:.4g} to {high:.4g} from the '
-                   f'5 % to the 95 % percentile), {mean / dense:.1%} of the {dense:.4g} of the dense backbone. They took '
-                   f'{distinct} different routes through {dump.blocks} blocks that may be left out'
+    return Section('cost', 'Compute', f'{len(dump)} images cost {mean:.4g} GMACs on average ({low:.4g} to {high:.4g} from '
+                   f'the 5 % to the 95 % percentile), {mean / dense:.1%} of the {dense:.4g} of the dense backbone. They '
+                   f'took {distinct} different routes through {dump.blocks} blocks that may be left out'
                    + (f' and {len(dump.units) - dump.blocks} edges.' if len(dump.units) > dump.blocks else '.'),
                    figures.draw_cost(dump))
 
@@ -98,7 +98,7 @@ def class_sections(dump: RouteDump) -> list[Section]:
     varied = np.sort(np.argsort(-np.ptp(rates, axis=0), kind='stable')[:MAX_UNITS])
     class_notes = '\n'.join(notes)
     if len(varied) < len(dump.units):
-        notes.append(f'Shown are the {MAX_UNITS} of {len(dump.units)} blocks and edges that differ most between classes.')
+        notes.append(f'Shown are the {MAX_UNITS} of {len(dump.units)} blocks and edges that differ most by class.')
     names = [dump.classes[c] for c in shown]
     blocks = dump.routes[:, :dump.blocks].sum(axis=1)
     own = [blocks[dump.held[:, c]] for c in shown]
@@ -111,8 +111,8 @@ def class_sections(dump: RouteDump) -> list[Section]:
             figures.draw_heatmap(rates[:, varied], dump.routes.mean(axis=0)[varied], [dump.units[u] for u in varied],
                                  names)),
         Section('blocks_per_class', 'Blocks by class',
-                f'Of {dump.blocks} blocks that may be left out, {few} and {many} images run fewest and most. Bars are 95 % '
-                f'confidence intervals of the mean; in brackets the number of images.\n{class_notes}',
+                f'Of {dump.blocks} blocks that may be left out, {few} and {many} images run fewest and most. Bars are '
+                f'95 % confidence intervals of the mean; in brackets the number of images.\n{class_notes}',
                 figures.draw_blocks_per_class(means, errors, names, counts[shown], 'blocks run, mean of the images')),
     ]
 
@@ -123,8 +123,8 @@ def images_section(dump: RouteDump) -> Section:
     if not count:
         return Section('images', 'Least and most expensive images', 'Left out: there is only one image.')
     sheet, missing = figures.draw_contact_sheet(
-        dump, [('least expensive for their size', order[:count]), ('most expensive for their size', order[::-1][:count])],
-        COLUMNS)
+        dump, [('least expensive for their size', order[:count]),
+               ('most expensive for their size', order[::-1][:count])], COLUMNS)
     note = f'{missing} of {2 * count} image files were not found; paths are relative to where the dump was made.'
     if missing == 2 * count:
         return Section('images', 'Least and most expensive images', f'Left out: {note}')
@@ -138,10 +138,10 @@ def cluster_section(dump: RouteDump, clusters: int, seed: int, rng: np.random.Ge
     if dump.held is not None:
         weights = statistics.class_weights(dump.held)
         bits = statistics.group_information(assignment, weights)
-        chance = statistics.information_by_chance(lambda dealt: statistics.group_information(assignment, dealt), weights,
-                                                  CHANCE_ROUNDS, rng).mean()
-        text += (f'\nTo know the cluster of an image tells {bits:.3f} of the {statistics.entropy(weights):.3f} bits of its '
-                 f'class (with classes dealt out at random: {chance:.3f}).')
+        chance = statistics.information_by_chance(
+            lambda dealt: statistics.group_information(assignment, dealt), weights, CHANCE_ROUNDS, rng).mean()
+        text += (f'\nTo know the cluster of an image tells {bits:.3f} of the {statistics.entropy(weights):.3f} bits of '
+                 f'its class (with classes dealt out at random: {chance:.3f}).')
         present = np.argsort(-weights.sum(axis=0), kind='stable')[:min(40, int(dump.held.any(axis=0).sum()))]
         shares = np.array([weights[assignment == k][:, present].sum(axis=0) for k in range(number)])
         shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
@@ -156,10 +156,10 @@ def information_section(dump: RouteDump, rng: np.random.Generator) -> Section:
     chance = np.percentile(statistics.information_by_chance(
         lambda dealt: statistics.unit_information(dump.routes, dealt), weights, CHANCE_ROUNDS, rng), 95, axis=0)
     best = int(bits.argmax())
-    return Section('information', 'Mutual information between route and class', f'How many bits each block or edge tells of an '
-                   f"image's class, of {statistics.entropy(weights):.3f}. {dump.units[best]} tells most, {bits[best]:.3f}; "
-                   f'{int((bits > chance).sum())} of {len(bits)} tell more than 95 % of random classes would let them. An image '
-                   'with several classes counts in equal shares for each.',
+    text = (f"How many bits each block or edge tells of an image's class, of {statistics.entropy(weights):.3f}. "
+            f'{dump.units[best]} tells most, {bits[best]:.3f}; {int((bits > chance).sum())} of {len(bits)} tell more than '
+            '95 % of random classes would let them. An image with several classes counts in equal shares for each.')
+    return Section('information', 'Mutual information between route and class', text,
                    figures.draw_information(bits, chance, dump.units))
 
 
@@ -182,20 +182,21 @@ def _correlation(what: str, values: np.ndarray, ratio: np.ndarray) -> str:
     return f'Rank correlation of compute with {what}: {rho:+.3f} (p = {p:.2g}).'
 
 
-def groups_section(dump: RouteDump, groups: tuple[Group, Group], permutations: int, rng: np.random.Generator) -> Section:
+def groups_section(dump: RouteDump, groups: tuple[Group, Group], permutations: int,
+                   rng: np.random.Generator) -> Section:
     (first, own), (second, other) = groups
     test = statistics.group_test(dump.routes, dump.held, (own, other), permutations, rng)
     held = [dump.held[:, classes].any(axis=1) for classes in (own, other)]
     rates = np.array([dump.routes[held[0] & ~held[1]].mean(axis=0), dump.routes[held[1] & ~held[0]].mean(axis=0)])
     far = int(np.abs(rates[0] - rates[1]).argmax())
     kind = 'all' if test.exact else 'random'
-    return Section('groups', f'{first} against {second}', f'The mean routes of {first} ({test.sizes[0]} images) and {second} '
-                   f'({test.sizes[1]}) are {test.distance:.3f} apart; {dump.units[far]} differs most '
-                   f'({rates[0, far]:.2f} against {rates[1, far]:.2f}).\n'
-                   f'Permutation test over images: p = {test.p_images:.2g} ({permutations} random divisions of these images; '
-                   'a small p says that the routes differ).\n'
-                   f'Permutation test over classes: p = {test.p_classes:.2g} ({kind} {test.splits} divisions of these classes '
-                   f'into {len(own)} and {len(other)}; a small p says that no other division parts the routes as well).',
+    text = (f'The mean routes of {first} ({test.sizes[0]} images) and {second} ({test.sizes[1]}) are {test.distance:.3f} '
+            f'apart; {dump.units[far]} differs most ({rates[0, far]:.2f} against {rates[1, far]:.2f}).\n'
+            f'Permutation test over images: p = {test.p_images:.2g} ({permutations} random divisions of these images; '
+            'a small p says that the routes differ).\n'
+            f'Permutation test over classes: p = {test.p_classes:.2g} ({kind} {test.splits} divisions of these classes '
+            f'into {len(own)} and {len(other)}; a small p says that no other division parts the routes as well).')
+    return Section('groups', f'{first} against {second}', text,
                    figures.draw_groups(rates, dump.units, (first, second), test))
 
 
@@ -208,7 +209,8 @@ def make_sections(dump: RouteDump, args: argparse.Namespace, groups: Optional[tu
         sections += [*class_sections(dump), information_section(dump, rng)]
     else:
         sections.append(Section('heatmap', 'Classes', 'Left out: the dump was made without ground truth.'))
-    return [*sections, cluster_section(dump, args.clusters, args.seed, rng), objects_section(dump), images_section(dump)]
+    return [*sections, cluster_section(dump, args.clusters, args.seed, rng), objects_section(dump),
+            images_section(dump)]
 
 
 def main() -> None:
@@ -221,8 +223,8 @@ def main() -> None:
         groups = read_groups(args.groups, dump)
     path = Path(args.dump)
     sections = make_sections(dump, args, groups)
-    report = write_report(args.out_dir or path.with_name(f'{path.stem}_routes'), f'Routes of {dump.backbone}: {path.name}',
-                          sections)
+    folder = args.out_dir or path.with_name(f'{path.stem}_routes')
+    report = write_report(folder, f'Routes of {dump.backbone}: {path.name}', sections)
     for section in sections:
         print(f'{section.title}: {section.text}')
     print(f'report: {report}')
