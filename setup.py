@@ -27,6 +27,8 @@ EXTRAS = {
     'pretrain': ['onedl-mmpretrain>=1.3.6'],
     # What publish_model.py writes by default; the tools read such checkpoints.
     'publish': ['safetensors'],
+    # What tools/analysis_tools/robustness.py attacks classifiers with.
+    'analysis': ['torchattacks>=3.5'],
     'dev': ['pytest', 'hypothesis', 'safetensors'],
 }
 

@@ -16,7 +16,7 @@ build_tools=('setuptools<81' 'wheel' 'ninja' 'psutil' 'numpy<2.3')
 torch=('torch===2.13.0' 'torchvision===0.28.0')
 mmcv_version=2.3.6
 framework=('onedl-mmengine==0.10.12' "onedl-mmcv==$mmcv_version" 'onedl-mmdetection==3.5.1' 'onedl-mmpretrain==1.3.6')
-test_tools=('pytest' 'hypothesis' 'safetensors')
+test_tools=('pytest' 'hypothesis' 'safetensors' 'torchattacks==3.5.1')
 everything=("${build_tools[@]}" "${torch[@]}" "${framework[@]}" "${test_tools[@]}")
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

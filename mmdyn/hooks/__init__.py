@@ -4,5 +4,8 @@ from .calibration_hook import CalibrationHook
 from .channels_last_hook import ChannelsLastHook
 from .dynamic_model_hook import DynamicModelHook
 from .gate_schedule_hook import GateScheduleHook
+from .inference_graph_hook import InferenceGraphHook
 
-__all__ = ['CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook', 'attach']
+__all__ = [
+    'CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook', 'InferenceGraphHook', 'attach'
+]

@@ -154,7 +154,7 @@ def write_dump(path: str, records: Sequence[ImageRecord], summary: Summary,
     A header (``format``, ``version``, ``backbone``, ``blocks``, ``target_rates``, ``classes``,
     ``summary``) and ``images``, each with ``image``, ``path``, ``size``, ``macs``, ``dense_macs``,
     ``ran`` (0 or 1 in the order of ``blocks``), ``adjacency`` (wired stages) and, where there is
-    ground truth, ``labels``, ``objects`` and ``object_sizes``.
+    ground truth, ``labels``, ``objects``, and of boxes ``object_sizes`` and ``areas`` in pixels.
     """
     blocks = list(summary.open_rates)
     content = dict(
@@ -181,7 +181,8 @@ def _row(record: ImageRecord, blocks: Sequence[str]) -> dict[str, Any]:
     if record.labels is not None:
         row.update(labels=record.labels.tolist(), objects=len(record.labels))
     if record.areas is not None:
-        row['object_sizes'] = record.count_objects()
+        row.update(object_sizes=record.count_objects(),
+                   areas=np.round(record.areas.astype(float), 1).tolist())
     return row
 
 

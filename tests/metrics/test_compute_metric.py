@@ -92,9 +92,9 @@ def test_dump(tmp_path):
     assert content['summary']['gmacs']['mean'] == 1.5
     assert content['images'] == [
         dict(image=0, path='0.jpg', size=[40, 60], macs=10**9, dense_macs=10**10, ran=[1, 0], labels=[0, 1],
-             objects=2, object_sizes=dict(small=1, medium=1, large=0)),
+             objects=2, object_sizes=dict(small=1, medium=1, large=0), areas=[961.0, 1600.0]),
         dict(image=1, path='1.jpg', size=[40, 60], macs=2 * 10**9, dense_macs=10**10, ran=[1, 1], labels=[2],
-             objects=1, object_sizes=dict(small=0, medium=0, large=1))]
+             objects=1, object_sizes=dict(small=0, medium=0, large=1), areas=[9216.0])]
     assert [file.name for file in path.parent.iterdir()] == ['compute.json']
 
 

@@ -25,6 +25,9 @@ def read_config(args: argparse.Namespace) -> Config:
     cfg = Config.fromfile(args.config)
     if args.cfg_options is not None:
         cfg.merge_from_dict(args.cfg_options)
+    if 'data_preprocessor' in cfg:
+        # MMPretrain's configs have it beside the model; a Runner puts it inside.
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return cfg
 

@@ -1,0 +1,156 @@
+"""routes.py: its statistics on small inputs, its report from a dump, and what it refuses."""
+import base64
+import json
+import re
+
+import numpy as np
+import pytest
+import routes
+from route_dump import read_dump
+from route_statistics import (class_weights, cluster_routes, group_information, group_test, information_by_chance,
+                              open_rates, unit_information)
+
+from mmdyn.cost import ImageCost
+from mmdyn.metrics.compute_report import ImageRecord, summarise, write_dump
+
+BLOCKS = ['layer1.0', 'layer1.1', 'layer2.0']
+CLASSES = ['bird', 'cat', 'car', 'truck', 'none']
+
+
+def write(path, images: int = 60, *, detections: bool = False, wired: bool = False, labels: bool = True):
+    """Animals (classes 0 and 1) run block 0 and vehicles block 1; block 2 is a coin."""
+    rng, records = np.random.default_rng(0), []
+    for n in range(images):
+        own = rng.integers(0, 4, rng.integers(0, 4)) if detections else np.array([n % 4])
+        animal = n % 4 < 2
+        ran = dict(zip(BLOCKS, [animal, not animal, bool(rng.random() < 0.5)]))
+        adjacency = {'layer1': np.triu(rng.random((3, 3)), 1).round()} if wired else {}
+        records.append(ImageRecord(
+            n, f'missing/{n}.jpg', (64, 64), ImageCost(10**9 * (1 + sum(ran.values())), 4 * 10**9, 'AIGResNet'), ran, {},
+            adjacency, own if labels else None, rng.random(len(own)) * 5000 if detections and labels else None))
+    write_dump(str(path), records, summarise(records), CLASSES)
+    return path
+
+
+def test_a_dump_is_read_as_it_was_written(tmp_path):
+    dump = read_dump(str(write(tmp_path / 'd.json', 8, wired=True)))
+    assert dump.units == [*BLOCKS, 'layer1 0>1', 'layer1 0>2', 'layer1 1>2'] and dump.blocks == 3
+    rows = json.loads((tmp_path / 'd.json').read_text())['images']
+    for n, row in enumerate(rows):
+        weights = np.array(row['adjacency']['layer1'])
+        edges = [weights[0, 1] > 0, weights[0, 2] > 0, weights[1, 2] > 0]
+        assert dump.routes[n].tolist() == [*map(bool, row['ran']), *edges]
+    assert dump.held.argmax(axis=1).tolist() == [0, 1, 2, 3] * 2 and dump.gmacs[0] == rows[0]['macs'] / 1e9
+
+
+def test_open_rates_by_class():
+    routes_, held = np.array([[1, 0], [1, 1], [0, 1]], bool), np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], bool)
+    rates = open_rates(routes_, held)
+    assert rates[:2].tolist() == [[1, 0.5], [0.5, 1]] and np.isnan(rates[2]).all()
+
+
+def test_information_of_units():
+    classes = np.repeat(np.eye(4, dtype=bool), 25, axis=0)
+    told = classes[:, 0] | classes[:, 1]
+    bits = unit_information(np.stack([told, ~told, np.ones(100, bool)], axis=1), class_weights(classes))
+    assert bits == pytest.approx([1, 1, 0])
+    assert group_information(classes.argmax(axis=1), class_weights(classes)) == pytest.approx(2)
+
+
+def test_by_chance_there_is_little_information():
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.eye(4, dtype=bool), 250, axis=0)
+    told = (classes[:, 0] | classes[:, 1])[:, None]
+    chance = information_by_chance(lambda dealt: unit_information(told, dealt), class_weights(classes), 50, rng)
+    assert chance.shape == (50, 1) and 0 <= chance.min() and chance.max() < 0.02
+
+
+def test_clusters_are_found_and_ordered_by_cost():
+    routes_ = np.repeat(np.array([[1, 1, 1, 1], [0, 0, 0, 0]], bool), 10, axis=0)
+    assert cluster_routes(routes_, 5, routes_.sum(axis=1)).tolist() == [1] * 10 + [0] * 10
+    assert cluster_routes(routes_[:1], 3, np.ones(1)).tolist() == [0]
+
+
+def test_permutation_test():
+    rng = np.random.default_rng(0)
+    held = np.repeat(np.eye(6, dtype=bool), 20, axis=0)
+    routes_ = np.stack([held[:, :3].any(axis=1), rng.random(120) < 0.5], axis=1)
+    test = group_test(routes_, held, ([0, 1, 2], [3, 4, 5]), 500, rng)
+    assert test.sizes == (60, 60) and test.p_images == pytest.approx(1 / 501)
+    # Of 20 divisions into 3 and 3, this one and its mirror image are the best.
+    assert test.exact and test.splits == 20 and test.p_classes == pytest.approx(2 / 20)
+    other = group_test(routes_, held, ([0, 3], [1, 4]), 500, rng)
+    assert other.p_images > 0.05 and other.p_classes > 0.5
+
+
+def test_equal_routes_are_not_different():
+    held = np.repeat(np.eye(2, dtype=bool), 5, axis=0)
+    test = group_test(np.ones((10, 3), bool), held, ([0], [1]), 50, np.random.default_rng(0))
+    assert test.distance == 0 and test.p_images == 1 and test.p_classes == 1
+
+
+@pytest.mark.parametrize('options, parts', [
+    (dict(), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters']),
+    (dict(detections=True), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters', 'objects']),
+    (dict(wired=True, labels=False), ['cost', 'clusters']),
+    (dict(images=1), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters']),
+])
+def test_report(run_tool, tmp_path, options, parts):
+    out = run_tool(routes, write(tmp_path / 'd.json', **options))
+    folder = tmp_path / 'd_routes'
+    assert {path.stem for path in folder.glob('*.png')} == set(parts)
+    page = (folder / 'report.html').read_text()
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == len(parts) and all(base64.b64decode(own).startswith(b'\x89PNG') for own in pictures)
+    assert 'Left out: ' in out and str(folder / 'report.html') in out
+
+
+def test_classes_without_images_and_files_that_are_gone_are_said(run_tool, tmp_path):
+    out = run_tool(routes, write(tmp_path / 'd.json'))
+    assert 'Without images, and left out: none.' in out
+    assert 'Left out: 40 of 40 image files were not found' in out
+
+
+def test_groups(run_tool, tmp_path):
+    out = run_tool(routes, write(tmp_path / 'd.json'), '--groups', 'animals=bird,cat', 'vehicles=car,truck',
+                   '--permutations', 100, '--out-dir', tmp_path / 'new' / 'out')
+    assert 'animals against vehicles: The mean routes of animals (30 images) and vehicles (30)' in out
+    assert 'over images: p = 0.0099 (100 random' in out and 'over classes: p = 0.33 (all 6 divisions' in out
+    assert (tmp_path / 'new' / 'out' / 'groups.png').is_file()
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['--groups', 'animals', 'b=car'], '--groups expects NAME=CLASS,CLASS, got animals'),
+    (['--groups', 'a=dog', 'b=car'], 'no class dog; there are bird, cat'),
+    (['--groups', 'a=none', 'b=car'], 'no images of none in the dump'),
+    (['--groups', 'a=bird', 'b=bird'], 'share no class, both have bird'),
+    (['--clusters', '0'], '--clusters expects a number of at least 1, got 0'),
+])
+def test_bad_options(run_tool, tmp_path, arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        run_tool(routes, write(tmp_path / 'd.json'), *arguments)
+
+
+@pytest.mark.parametrize('change, message', [
+    (lambda content: content.update(images=[]), 'expected images, the dump holds none'),
+    (lambda content: content.update(format='coco'), 'is another JSON file; such a file is written by'),
+    (lambda content: content.update(version=9), 'expected version 1 of the format, got 9'),
+    (lambda content: content['images'][3].update(ran=[1, 0]), 'image 3 has 2 decisions.*dumps of two models'),
+])
+def test_bad_dumps(run_tool, tmp_path, change, message):
+    path = write(tmp_path / 'd.json')
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(SystemExit, match=message):
+        run_tool(routes, path)
+
+
+def test_files_that_are_no_dumps(run_tool, tmp_path):
+    for text, message in (('', 'found an empty file'), ('{"format"', 'is not JSON')):
+        (tmp_path / 'd.json').write_text(text)
+        with pytest.raises(SystemExit, match=message):
+            run_tool(routes, tmp_path / 'd.json')
+    with pytest.raises(SystemExit, match='expected a dump of decisions, found nothing'):
+        run_tool(routes, tmp_path / 'nowhere.json')

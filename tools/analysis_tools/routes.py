@@ -1,0 +1,234 @@
+"""Reports the routes that images took: which blocks ran for which classes, what that cost, and what it tells.
+
+First evaluate with dict(type='mmdyn.ComputeMetric', dump='decisions.json') among the evaluators; then
+
+    python tools/analysis_tools/routes.py decisions.json
+    python tools/analysis_tools/routes.py decisions.json --groups animals=bird,cat,dog vehicles=car,truck
+
+Writes report.html, which holds all figures and opens without a network, and the figures as PNG files beside it.
+--groups tests by permutation whether two groups of classes take different routes.
+"""
+import argparse
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+import route_figures as figures
+import route_statistics as statistics
+from html_report import Section, write_report
+from mmdyn.launch import InputError, exit_on_bad_input
+from route_dump import RouteDump, read_dump
+from scipy.stats import spearmanr
+
+# Rows and columns that a heatmap can show; what varies most, and what has most images, stays.
+MAX_UNITS, MAX_CLASSES = 60, 80
+COLUMNS = 10
+CHANCE_ROUNDS = 200
+
+Group = tuple[str, list[int]]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('dump', help='JSON file that ComputeMetric or get_macs.py dumped')
+    parser.add_argument('--out-dir', type=Path, metavar='FOLDER', help="default: <the dump's name>_routes beside it")
+    parser.add_argument('--groups', nargs=2, metavar='NAME=CLASS,CLASS', help='two groups of classes to compare')
+    parser.add_argument('--permutations', type=int, default=10_000, metavar='N', help='default: %(default)s')
+    parser.add_argument('--clusters', type=int, default=6, metavar='N', help='of routes; default: %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
+    return parser.parse_args()
+
+
+def read_group(text: str, dump: RouteDump) -> Group:
+    """Name and class indices of ``NAME=CLASS,CLASS``.
+
+    Raises:
+        InputError: If it is not of this form, or a class does not exist or has no images.
+    """
+    name, equals, classes = text.partition('=')
+    if not (name and equals and classes):
+        raise InputError(f'--groups expects NAME=CLASS,CLASS, got {text}')
+    unknown = set(classes.split(',')) - set(dump.classes)
+    if unknown:
+        raise InputError(f'--groups: no class {", ".join(sorted(unknown))}; there are {", ".join(dump.classes)}')
+    indices = [dump.classes.index(own) for own in classes.split(',')]
+    empty = [dump.classes[c] for c in indices if not dump.held[:, c].any()]
+    if empty:
+        raise InputError(f'--groups: no images of {", ".join(empty)} in the dump')
+    return name, indices
+
+
+def read_groups(texts: Optional[list[str]], dump: RouteDump) -> Optional[tuple[Group, Group]]:
+    if texts is None:
+        return None
+    if dump.held is None:
+        raise InputError('--groups expects a dump with labels; this one was made without ground truth')
+    first, second = (read_group(text, dump) for text in texts)
+    shared = set(first[1]) & set(second[1])
+    if shared:
+        raise InputError(f'--groups expects groups that share no class, both have {dump.classes[shared.pop()]}')
+    held = [dump.held[:, own].any(axis=1) for _, own in (first, second)]
+    if not (held[0] & ~held[1]).any() or not (held[1] & ~held[0]).any():
+        raise InputError('--groups: each group needs images that hold no class of the other, one has none')
+    return first, second
+
+
+def cost_section(dump: RouteDump) -> Section:
+    mean, dense = dump.gmacs.mean(), dump.dense_gmacs.mean()
+    low, high = np.percentile(dump.gmacs, (5, 95))
+    distinct = len(np.unique(dump.routes, axis=0))
+    return Section('cost', 'Compute', f'{len(dump)} images cost {mean:.4g} GMACs on average ({low:.4g} to {high:.4g} from '
+                   f'the 5 % to the 95 % percentile), {mean / dense:.1%} of the {dense:.4g} of the dense backbone. They '
+                   f'took {distinct} different routes through {dump.blocks} blocks that may be left out'
+                   + (f' and {len(dump.units) - dump.blocks} edges.' if len(dump.units) > dump.blocks else '.'),
+                   figures.draw_cost(dump))
+
+
+def class_sections(dump: RouteDump) -> list[Section]:
+    """Heatmap and blocks by class, of the classes that have images."""
+    counts = dump.held.sum(axis=0)
+    shown = np.sort(np.argsort(-counts, kind='stable')[:min(MAX_CLASSES, int((counts > 0).sum()))])
+    notes = []
+    if (counts == 0).any():
+        empty = [name for name, count in zip(dump.classes, counts) if not count]
+        notes.append(f'Without images, and left out: {", ".join(empty[:10])}{" ..." if len(empty) > 10 else ""}.')
+    if (counts > 0).sum() > MAX_CLASSES:
+        notes.append(f'Shown are the {MAX_CLASSES} classes with most images of {(counts > 0).sum()}.')
+    rates = statistics.open_rates(dump.routes, dump.held[:, shown])
+    varied = np.sort(np.argsort(-np.ptp(rates, axis=0), kind='stable')[:MAX_UNITS])
+    class_notes = '\n'.join(notes)
+    if len(varied) < len(dump.units):
+        notes.append(f'Shown are the {MAX_UNITS} of {len(dump.units)} blocks and edges that differ most by class.')
+    names = [dump.classes[c] for c in shown]
+    blocks = dump.routes[:, :dump.blocks].sum(axis=1)
+    own = [blocks[dump.held[:, c]] for c in shown]
+    means = np.array([x.mean() for x in own])
+    errors = np.array([1.96 * x.std() / np.sqrt(len(x)) for x in own])
+    few, many = (f'{names[i]} ({means[i]:.2f})' for i in (means.argmin(), means.argmax()))
+    return [
+        Section('heatmap', 'Open rates by class', '\n'.join(
+            ['For which share of the images that hold a class each block was run, or each edge open.', *notes]),
+            figures.draw_heatmap(rates[:, varied], dump.routes.mean(axis=0)[varied], [dump.units[u] for u in varied],
+                                 names)),
+        Section('blocks_per_class', 'Blocks by class',
+                f'Of {dump.blocks} blocks that may be left out, {few} and {many} images run fewest and most. Bars are '
+                f'95 % confidence intervals of the mean; in brackets the number of images.\n{class_notes}',
+                figures.draw_blocks_per_class(means, errors, names, counts[shown], 'blocks run, mean of the images')),
+    ]
+
+
+def images_section(dump: RouteDump) -> Section:
+    order = np.argsort(dump.gmacs / dump.dense_gmacs, kind='stable')
+    count = min(2 * COLUMNS, len(dump) // 2)
+    if not count:
+        return Section('images', 'Least and most expensive images', 'Left out: there is only one image.')
+    sheet, missing = figures.draw_contact_sheet(
+        dump, [('least expensive for their size', order[:count]),
+               ('most expensive for their size', order[::-1][:count])], COLUMNS)
+    note = f'{missing} of {2 * count} image files were not found; paths are relative to where the dump was made.'
+    if missing == 2 * count:
+        return Section('images', 'Least and most expensive images', f'Left out: {note}')
+    return Section('images', 'Least and most expensive images', note if missing else '', sheet)
+
+
+def cluster_section(dump: RouteDump, clusters: int, seed: int, rng: np.random.Generator) -> Section:
+    assignment = statistics.cluster_routes(dump.routes, clusters, dump.gmacs / dump.dense_gmacs, seed)
+    number = assignment.max() + 1
+    text, shares, classes = f'K-means of the routes into {number} clusters, from cheap to expensive.', None, []
+    if dump.held is not None:
+        weights = statistics.class_weights(dump.held)
+        bits = statistics.group_information(assignment, weights)
+        chance = statistics.information_by_chance(
+            lambda dealt: statistics.group_information(assignment, dealt), weights, CHANCE_ROUNDS, rng).mean()
+        text += (f'\nTo know the cluster of an image tells {bits:.3f} of the {statistics.entropy(weights):.3f} bits of '
+                 f'its class (with classes dealt out at random: {chance:.3f}).')
+        present = np.argsort(-weights.sum(axis=0), kind='stable')[:min(40, int(dump.held.any(axis=0).sum()))]
+        shares = np.array([weights[assignment == k][:, present].sum(axis=0) for k in range(number)])
+        shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
+        classes = [dump.classes[c] for c in present]
+    return Section('clusters', 'Clusters of routes', text, figures.draw_clusters(
+        dump.routes, assignment, dump.units, dump.gmacs, shares, classes))
+
+
+def information_section(dump: RouteDump, rng: np.random.Generator) -> Section:
+    weights = statistics.class_weights(dump.held)
+    bits = statistics.unit_information(dump.routes, weights)
+    chance = np.percentile(statistics.information_by_chance(
+        lambda dealt: statistics.unit_information(dump.routes, dealt), weights, CHANCE_ROUNDS, rng), 95, axis=0)
+    best = int(bits.argmax())
+    text = (f"How many bits each block or edge tells of an image's class, of {statistics.entropy(weights):.3f}. "
+            f'{dump.units[best]} tells most, {bits[best]:.3f}; {int((bits > chance).sum())} of {len(bits)} tell more than '
+            '95 % of random classes would let them. An image with several classes counts in equal shares for each.')
+    return Section('information', 'Mutual information between route and class', text,
+                   figures.draw_information(bits, chance, dump.units))
+
+
+def objects_section(dump: RouteDump) -> Section:
+    title = 'Compute against objects'
+    if dump.objects is None or dump.areas is None:
+        return Section('objects', title, 'Left out: the dump holds no boxes, as of a classifier or a data set without '
+                       'ground truth.')
+    ratio, held = dump.gmacs / dump.dense_gmacs, ~np.isnan(dump.areas)
+    sentences = [
+        _correlation('the number of objects', dump.objects, ratio), _correlation(
+            "the objects' mean area", dump.areas[held], ratio[held])]
+    return Section('objects', title, ' '.join(sentences), figures.draw_objects(dump))
+
+
+def _correlation(what: str, values: np.ndarray, ratio: np.ndarray) -> str:
+    if len(values) < 3 or np.ptp(values) == 0 or np.ptp(ratio) == 0:
+        return f'No rank correlation with {what}: one of them does not vary.'
+    rho, p = spearmanr(values, ratio)
+    return f'Rank correlation of compute with {what}: {rho:+.3f} (p = {p:.2g}).'
+
+
+def groups_section(dump: RouteDump, groups: tuple[Group, Group], permutations: int,
+                   rng: np.random.Generator) -> Section:
+    (first, own), (second, other) = groups
+    test = statistics.group_test(dump.routes, dump.held, (own, other), permutations, rng)
+    held = [dump.held[:, classes].any(axis=1) for classes in (own, other)]
+    rates = np.array([dump.routes[held[0] & ~held[1]].mean(axis=0), dump.routes[held[1] & ~held[0]].mean(axis=0)])
+    far = int(np.abs(rates[0] - rates[1]).argmax())
+    kind = 'all' if test.exact else 'random'
+    text = (f'The mean routes of {first} ({test.sizes[0]} images) and {second} ({test.sizes[1]}) are {test.distance:.3f} '
+            f'apart; {dump.units[far]} differs most ({rates[0, far]:.2f} against {rates[1, far]:.2f}).\n'
+            f'Permutation test over images: p = {test.p_images:.2g} ({permutations} random divisions of these images; '
+            'a small p says that the routes differ).\n'
+            f'Permutation test over classes: p = {test.p_classes:.2g} ({kind} {test.splits} divisions of these classes '
+            f'into {len(own)} and {len(other)}; a small p says that no other division parts the routes as well).')
+    return Section('groups', f'{first} against {second}', text,
+                   figures.draw_groups(rates, dump.units, (first, second), test))
+
+
+def make_sections(dump: RouteDump, args: argparse.Namespace, groups: Optional[tuple[Group, Group]]) -> list[Section]:
+    rng = np.random.default_rng(args.seed)
+    sections = [cost_section(dump)]
+    if groups:
+        sections.append(groups_section(dump, groups, args.permutations, rng))
+    if dump.held is not None and dump.held.any():
+        sections += [*class_sections(dump), information_section(dump, rng)]
+    else:
+        sections.append(Section('heatmap', 'Classes', 'Left out: the dump was made without ground truth.'))
+    return [*sections, cluster_section(dump, args.clusters, args.seed, rng), objects_section(dump),
+            images_section(dump)]
+
+
+def main() -> None:
+    args = parse_args()
+    with exit_on_bad_input():
+        for name in ('permutations', 'clusters'):
+            if getattr(args, name) < 1:
+                raise InputError(f'--{name} expects a number of at least 1, got {getattr(args, name)}')
+        dump = read_dump(args.dump)
+        groups = read_groups(args.groups, dump)
+    path = Path(args.dump)
+    sections = make_sections(dump, args, groups)
+    folder = args.out_dir or path.with_name(f'{path.stem}_routes')
+    report = write_report(folder, f'Routes of {dump.backbone}: {path.name}', sections)
+    for section in sections:
+        print(f'{section.title}: {section.text}')
+    print(f'report: {report}')
+
+
+if __name__ == '__main__':
+    main()
