@@ -2,8 +2,8 @@
 import argparse
 import os
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
-                          join_process_group, load_config)
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, check_same_config, check_work_dir,
+                          common_parser, exit_on_bad_input, join_process_group, load_config)
 from mmengine.config import Config
 
 # How each library's visualization hook is told to draw: its options for switching on and for the folder.
@@ -54,7 +54,9 @@ def main() -> None:
         if args.show_dir:
             set_show_dir(cfg, args.show_dir)
         check_datasets(cfg, ('test', ))
+        check_work_dir(cfg.work_dir)
         join_process_group(cfg)
+        check_same_config(cfg)
     build_runner(cfg).test()
 
 

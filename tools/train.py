@@ -1,7 +1,8 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, common_parser, exit_on_bad_input,
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_file, check_same_config, check_shares,
+                          check_work_dir, common_parser, exit_on_bad_input, find_last_checkpoint, is_whole,
                           join_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -27,9 +28,12 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """Sets what to go on from: a checkpoint's path, 'auto', or nothing."""
     if resume is not None:
         cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
+        # With nothing to go on from, mmengine starts from the beginning.
+        cfg.load_from = find_last_checkpoint(cfg.work_dir) if resume == 'auto' else resume
     if cfg.get('load_from'):
         check_file(cfg.load_from, 'a checkpoint')
+        if resume and '://' not in cfg.load_from and not is_whole(cfg.load_from):
+            raise InputError(f'--resume expects a whole checkpoint, but {cfg.load_from} cannot be read to its end')
 
 
 def set_mixed_precision(cfg: Config) -> None:
@@ -59,8 +63,13 @@ def main() -> None:
         if args.auto_scale_lr:
             set_scaled_lr(cfg)
         check_datasets(cfg, ('train', 'val'))
+        check_work_dir(cfg.work_dir)
         join_process_group(cfg)
-    build_runner(cfg).train()
+        check_same_config(cfg)
+    runner = build_runner(cfg)
+    with exit_on_bad_input():
+        check_shares(runner.train_loop.dataloader)
+    runner.train()
 
 
 if __name__ == '__main__':
