@@ -27,7 +27,7 @@ LOSSES = [dict(type='mmdyn.TargetRateLoss', window=2), dict(type='mmdyn.ComputeB
 SMALL = dict(depth=18, base_channels=8, norm_eval=True, frozen_stages=-1, style='pytorch', init_cfg=None)
 
 
-def build_detector(family: str) -> nn.Module:
+def build_detector(family: str, forced: bool = False) -> nn.Module:
     """FCOS, whose own losses are those of the global batch, and a backbone whose decisions differ between images."""
     from mmdet.registry import MODELS
     from mmdet.utils import register_all_modules
@@ -38,6 +38,8 @@ def build_detector(family: str) -> nn.Module:
         backbone={**SMALL, **BACKBONES[family]},
         neck=dict(in_channels=[8, 16, 32, 64], out_channels=32),
         bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1, num_classes=3))))
+    if forced:
+        cfg.model.backbone.pop('threshold', None)  # nothing reads it, so that it would get no gradient
     model = MODELS.build(cfg.model)
     model.init_weights()
     for decider in model.backbone.deciders():
@@ -74,7 +76,7 @@ def force_halves(model: nn.Module, images: slice) -> None:
 
 def train(family: str, forced: bool, images: slice, distributed: bool) -> SimpleNamespace:
     """Some steps of SGD on some images of the global batches."""
-    model = build_detector(family)
+    model = build_detector(family, forced)
     if forced:
         force_halves(model, images)
     wrapped = MMDistributedDataParallel(model, broadcast_buffers=False) if distributed else model
