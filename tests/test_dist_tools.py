@@ -33,7 +33,7 @@ def run(checkout: Path, *command: str, **environment: str) -> subprocess.Complet
         port = free.getsockname()[1]
     environment = os.environ | dict(
         MMDYN_PYTHON=sys.executable, PORT=str(port), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') | environment
-    return subprocess.run(['bash', *command], cwd=checkout, env=environment, capture_output=True, text=True, timeout=500)
+    return subprocess.run(['bash', *command], cwd=checkout, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture(scope='module')

@@ -19,6 +19,7 @@ def train(folder, backbone: dict, *, batch: int = 2, iters: int = 4, hooks=(), *
         train_dataloader=dict(dataset=Pictures(), batch_size=batch, num_workers=0,
                               sampler=dict(type='DefaultSampler', shuffle=False)),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)) | optim_wrapper)
+    runner.model.init_weights()
     for decider in runner.model.backbone.deciders():
         for parameter in decider.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
