@@ -215,5 +215,5 @@ def test_syncbn_takes_the_place_of_every_batch_norm(family):
         converted = convert_sync_batchnorm(backbone)
         assert not any(type(module) is nn.BatchNorm2d for module in converted.modules())
         assert list(converted.state_dict()) == names
-        found, = revert_sync_batchnorm(converted)(images)
+        found, = revert_sync_batchnorm(converted).eval()(images)
     assert torch.equal(found, wanted)
