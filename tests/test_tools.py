@@ -2,14 +2,12 @@
 import os
 import pickle
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 Run = Callable[..., subprocess.CompletedProcess]
 
@@ -74,26 +72,11 @@ def test_testing_writes_predictions_and_pictures(run: Run, trained: Path, data_o
     assert len(list((tmp_path / 'pictures').iterdir())) == 5
 
 
-def test_two_processes_train_on_a_cpu(run: Run, data_options: list[str], tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
-    process = run('-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={port}', 'tools/train.py',
-                  CONFIG, '--launcher', 'pytorch', '--work-dir', str(tmp_path), *data_options,
-                  'train_dataloader.batch_size=2')
-    assert process.returncode == 0, process.stderr
-    # 8 images, 2 processes, 2 images each: two iterations.
-    assert re.findall(r'Epoch\(train\) +\[1\]\[(\d)/2\]', process.stdout) == ['1', '2']
-    assert 'coco/bbox_mAP_50' in process.stdout
-    weights = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)['state_dict']
-    assert not [name for name in weights if name.startswith('module.')]
-
-
 @pytest.mark.parametrize('arguments, message', [
     (['tools/train.py', 'no.py'], 'train.py: expected a config file, found nothing at no.py'),
     (['tools/train.py', CONFIG], 'train_dataloader.dataset.data_root: expected a folder, found nothing at'),
     (['tools/train.py', CONFIG, '--resume', 'no.pth'], 'expected a checkpoint, found nothing at no.pth'),
-    (['tools/train.py', CONFIG, '--auto-scale-lr'], 'expects auto_scale_lr.base_batch_size in the config'),
+    (['tools/train.py', 'configs/_base_/dg.py', '--auto-scale-lr'], 'expects auto_scale_lr.base_batch_size in the config'),
     (['tools/test.py', CONFIG, 'no.pth'], 'test.py: expected a checkpoint, found nothing at no.pth'),
     (['tools/test.py', CONFIG, 'setup.py', '--out', 'a.txt'], '--out expects a file that ends in .pkl'),
 ])

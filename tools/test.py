@@ -2,8 +2,8 @@
 import argparse
 import os
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, common_parser, exit_on_bad_input,
-                          guard_load_from, join_process_group, load_config, require_fit)
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_same_config, check_work_dir, common_parser,
+                          exit_on_bad_input, guard_load_from, join_process_group, load_config, require_fit)
 from mmengine.config import Config
 
 # How each library's visualization hook is told to draw: its options for switching on and for the folder.
@@ -54,7 +54,9 @@ def main() -> None:
             set_show_dir(cfg, args.show_dir)
         guard_load_from(cfg)
         check_datasets(cfg, ('test', ))
+        check_work_dir(cfg.work_dir)
         join_process_group(cfg)
+        check_same_config(cfg)
     runner = build_runner(cfg)
     with exit_on_bad_input():
         require_fit(runner.model, cfg.load_from)

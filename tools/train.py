@@ -1,12 +1,11 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
-import os
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, common_parser,
-                          exit_on_bad_input, guard_initial_weights, guard_load_from, join_process_group, load_config)
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, check_same_config,
+                          check_shares, check_work_dir, common_parser, exit_on_bad_input, find_last_checkpoint,
+                          guard_initial_weights, guard_load_from, join_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,7 +28,7 @@ def set_resume(cfg: Config, resume: str | None) -> None:
     """Sets what to go on from: a checkpoint's path, 'auto', or nothing."""
     if resume == 'auto':
         # mmengine would forget `load_from`, which a run that has nothing to go on from starts with.
-        resume = find_latest_checkpoint(cfg.work_dir) if os.path.isdir(cfg.work_dir) else None
+        resume = find_last_checkpoint(cfg.work_dir)
     if resume is not None:
         cfg.resume = True
         cfg.load_from = resume
@@ -67,10 +66,13 @@ def main() -> None:
         guard_load_from(cfg)
         guard_initial_weights(cfg)
         check_datasets(cfg, ('train', 'val'))
+        check_work_dir(cfg.work_dir)
         join_process_group(cfg)
+        check_same_config(cfg)
     runner = build_runner(cfg)
     with exit_on_bad_input():
         check_initial_backbone(runner.model)
+        check_shares(runner.train_loop.dataloader)
     runner.train()
 
 

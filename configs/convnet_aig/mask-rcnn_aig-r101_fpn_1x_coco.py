@@ -6,3 +6,4 @@ model = dict(
         open_probability='calibrated'))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

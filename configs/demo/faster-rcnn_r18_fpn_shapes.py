@@ -80,5 +80,6 @@ param_scheduler = [
 ]
 default_hooks = dict(
     logger=dict(interval=25),
-    checkpoint=dict(max_keep_ckpts=1),
+    checkpoint=dict(type='mmdyn.AtomicCheckpointHook', max_keep_ckpts=1),
     visualization=dict(draw=True, interval=1))
+auto_scale_lr = dict(enable=False, base_batch_size=4)

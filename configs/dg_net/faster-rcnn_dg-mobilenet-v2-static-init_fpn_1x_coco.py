@@ -12,3 +12,4 @@ model = dict(
     neck=dict(in_channels=[24, 32, 96, 320]))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

@@ -7,3 +7,4 @@ model = dict(
     neck=dict(in_channels=[64, 128, 288, 672]))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

@@ -7,3 +7,4 @@ model = dict(
         init_cfg=dict(checkpoint='checkpoints/dg-x50-32x4d_in1k.pth', prefix='backbone.')))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

@@ -5,3 +5,4 @@ model = dict(
         init_cfg=dict(checkpoint='checkpoints/dg-regnetx-800MF_in1k.pth', prefix='backbone.')))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

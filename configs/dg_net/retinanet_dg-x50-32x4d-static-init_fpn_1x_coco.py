@@ -9,3 +9,4 @@ model = dict(
         init_cfg=dict(checkpoint='open-mmlab://resnext50_32x4d')))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

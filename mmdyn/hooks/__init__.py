@@ -1,4 +1,5 @@
 """How training, logs and predictions get at the decisions."""
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .attach import attach
 from .calibration_hook import CalibrationHook
 from .channels_last_hook import ChannelsLastHook
@@ -7,5 +8,6 @@ from .gate_schedule_hook import GateScheduleHook
 from .inference_graph_hook import InferenceGraphHook
 
 __all__ = [
-    'CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook', 'InferenceGraphHook', 'attach'
+    'AtomicCheckpointHook', 'CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook',
+    'InferenceGraphHook', 'attach'
 ]

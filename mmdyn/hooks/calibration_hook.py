@@ -3,6 +3,7 @@ from itertools import chain, islice, repeat
 from typing import Any, Optional, Union
 
 import torch
+from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch.utils.data import DataLoader
@@ -78,10 +79,25 @@ class CalibrationHook(Hook):
         for backbone in backbones:
             backbone.restart_calibration()
         # Small sets are gone through again.
-        batches = chain.from_iterable(repeat(self.dataloader))
+        batches = chain.from_iterable(repeat(_images_of(self.dataloader, runner.seed + runner.iter)))
         for batch in islice(batches, self.num_batches):
             inputs = model.data_preprocessor(batch, False)['inputs']
             for backbone in backbones:
                 backbone(inputs)
                 backbone.calibrate()
         model.train()
+
+
+def _images_of(loader: DataLoader, seed: int) -> DataLoader:
+    """The training's data, without touching its loader.
+
+    In iteration-based training the loader's iterator is in use, and batches taken from its sampler would be missing in
+    the training: a resumed one would see other images than an uninterrupted one.
+    """
+    return DataLoader(
+        loader.dataset,
+        batch_size=loader.batch_size or loader.batch_sampler.batch_size,
+        sampler=DefaultSampler(loader.dataset, seed=seed),
+        num_workers=loader.num_workers,
+        worker_init_fn=loader.worker_init_fn,
+        collate_fn=loader.collate_fn)

@@ -10,11 +10,12 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
-from mmengine.runner import CheckpointLoader, find_latest_checkpoint
+from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from ..checkpoints import CheckpointError, LogHistory, read_checkpoint, state_dict_of
 from .command_line import check_file
+from .resume import find_last_checkpoint
 
 PREFIX = 'mmdyn-data://'
 
@@ -42,8 +43,8 @@ def guard_load_from(cfg: Config) -> None:
     Raises:
         InputError, CheckpointError: The file is absent, broken or carries code.
     """
-    if cfg.get('resume') and not cfg.get('load_from') and os.path.isdir(cfg.work_dir):
-        cfg.load_from = find_latest_checkpoint(cfg.work_dir)
+    if cfg.get('resume') and not cfg.get('load_from'):
+        cfg.load_from = find_last_checkpoint(cfg.work_dir)
     if cfg.get('load_from'):
         cfg.load_from = _guarded(cfg.load_from)
 

@@ -2,6 +2,7 @@
 import argparse
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +42,16 @@ def check_file(path: str, what: str) -> None:
         raise InputError(f'expected {what}, found {"a folder" if os.path.isdir(path) else "nothing"} at {path}')
     if os.path.getsize(path) == 0:
         raise InputError(f'expected {what}, found an empty file at {path}')
+
+
+def check_work_dir(path: str) -> None:
+    """Raises InputError unless files can be written to the folder, which is made if need be."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise InputError(f'expected a work dir that can be written to, but {path} cannot: {error.strerror}') from None
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -1,10 +1,11 @@
-"""Several processes on a machine without a GPU."""
+"""Several processes, with GPUs or without."""
 import os
 from datetime import timedelta
 
 import torch.distributed
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import init_dist
 
 from .errors import InputError
 
@@ -12,10 +13,10 @@ TORCHRUN_VARIABLES = ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER
 
 
 def join_process_group(cfg: Config) -> None:
-    """Makes mmengine's Runner work with `--launcher pytorch` on CPUs; does nothing in any other case.
+    """Starts the process group that `--launcher` asks for, before mmengine's Runner would; it leaves one alone that is up.
 
-    The Runner's own launcher selects a GPU, and its model wrapper names one. It leaves a process group alone that is up
-    already, and takes another wrapper from the config: both are given here.
+    So the ranks can be compared before anything is built. And the Runner works with `--launcher pytorch` on CPUs: its own
+    start selects a GPU, and its model wrapper names one, so the config is given another wrapper there.
 
     Raises:
         InputError: The processes were not started by torchrun, or the launcher needs a GPU.
@@ -25,7 +26,10 @@ def join_process_group(cfg: Config) -> None:
         if missing:
             raise InputError('--launcher pytorch expects to be started by torchrun, which sets '
                              f'{", ".join(TORCHRUN_VARIABLES)}; not set: {", ".join(missing)}')
-    if cfg.launcher == 'none' or get_device() != 'cpu':
+    if cfg.launcher == 'none':
+        return
+    if get_device() != 'cpu':
+        init_dist(cfg.launcher, **cfg.get('env_cfg', {}).get('dist_cfg', {}))
         return
     if cfg.launcher != 'pytorch':
         raise InputError(f'--launcher {cfg.launcher} needs GPUs and found none: '
