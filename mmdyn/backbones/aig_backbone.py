@@ -177,6 +177,8 @@ class AIGBackbone(DynamicBackbone):
 
 
 def _gate_options(gate: Optional[dict]) -> dict:
+    if gate is not None and not isinstance(gate, Mapping):
+        raise TypeError(f'gate must be a dict of options or None, got {gate!r}')
     options = dict(gate or {})
     allowed = ('hidden_channels', 'norm', 'temperature')
     unknown = set(options) - set(allowed)
