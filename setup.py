@@ -25,7 +25,9 @@ EXTRAS = {
     # An extra cannot depend on the family, so this names the one that is maintained. Neither family's mmpretrain pulls
     # in mmcv or mmengine; beside OpenMMLab's mmdet use `pip install mmpretrain` instead.
     'pretrain': ['onedl-mmpretrain>=1.3.6'],
-    'dev': ['pytest', 'hypothesis'],
+    # tools/deployment; needs torch >= 2.6
+    'deploy': ['onnx', 'onnxscript', 'onnxruntime'],
+    'dev': ['pytest', 'hypothesis', 'ruff', 'mypy'],
 }
 
 

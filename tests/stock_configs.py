@@ -6,6 +6,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ COUNTERPARTS = {
 LARGEST = dict(num=32, nms_pre=50, max_per_img=5, fc_out_channels=32, feedforward_channels=32, num_queries=12,
                num_points=256)
 NO_CHECKPOINT = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt')
-# 64 pixels are enough for all but these, by folder or config.
+# 64 pixels are enough for all but these: mmcv's deformable convolution takes no map smaller than its kernel.
 IMAGE_SIDES = {'ddod/': 384, 'reid/': 256}
+DEFORMABLE, DEFORMABLE_SIDE = ('DCN', 'DCNv2'), 128
 
 TRACKER = 'the tracker has no loss: its detector and its re-identification net are configs of their own'
 MISSING_BASE = 'names a _base_ that this release of MMDetection lacks'
@@ -112,16 +114,8 @@ def find(*, everything: bool) -> list[str]:
     firsts = []
     for names in candidates().values():
         preferred = sorted(names, key=lambda name: lookup(EXCEPTIONS, name) is not None)
-        firsts += [name for name in preferred if is_ours(name)][:1] if len(names) < 3 else \
-            list(_first(preferred))
+        firsts += islice(filter(is_ours, preferred), 1)
     return firsts
-
-
-def _first(names: list[str]) -> Iterator[str]:
-    for name in names:
-        if is_ours(name):
-            yield name
-            return
 
 
 def dynamic_model(name: str) -> dict:
@@ -155,14 +149,15 @@ def _shrink(part: dict) -> None:
 
 def demo_batch(name: str, model: dict, *, training: bool) -> dict:
     """A batch as MMDetection's own tests make it, of the kind that the model takes; two pictures, two sizes."""
-    side = lookup(IMAGE_SIDES, name, 64)
+    deforms = any(part.get('type') in DEFORMABLE for part in nested(model))
+    side = lookup(IMAGE_SIDES, name, DEFORMABLE_SIDE if deforms else 64)
     shapes = [(3, side, side), (3, side - 3, side - 10)]
     classes = [part['num_classes'] for part in nested(model) if isinstance(part.get('num_classes'), int)]
     if model['type'] == 'BaseReID':
         return _people(side)
     if issubclass(MODELS.get(model['type']), BaseMOTModel):
-        return demo_track_inputs(1, 2, key_frames_inds=[0] if training else None, image_shapes=shapes[:1], num_items=[2],
-                                 num_classes=min(classes), with_mask=True)
+        return demo_track_inputs(1, 2, key_frames_inds=[0] if training else None, image_shapes=shapes[:1],
+                                 num_items=[2], num_classes=min(classes), with_mask=True)
     batch = demo_mm_inputs(2, shapes, num_items=[3, 2], num_classes=10, with_mask=True, with_semantic=True)
     for sample, proposals in zip(batch['data_samples'], demo_mm_proposals(shapes, 20)):
         sample.gt_instances.labels %= min(classes)

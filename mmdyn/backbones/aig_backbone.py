@@ -55,7 +55,7 @@ class AIGBackbone(DynamicBackbone):
         options = _gate_options(gate)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
         Gate(1, policy=policy, open_probability=open_probability, **options)
-        for (name, block), rate in zip(blocks.items(), rates):
+        for block, rate in zip(blocks.values(), rates):
             if rate != 1:
                 block.gate = Gate(
                     Residual(block).in_channels, policy=policy, open_probability=open_probability,

@@ -37,9 +37,10 @@ class DGBackbone(DynamicBackbone):
         init: ``'complete'``: every edge open; at logit 0 with ``node='branch'``, and so that each
             node reads about the mean of its sources with ``node='block'`` (a sum would double at
             each node; the threshold is the least that an open edge can weigh, so stages of more
-            than 1 / threshold blocks need a lower one to stay bounded). ``'static'``: what the static network computes: with ``node='block'`` the
-            chain at weight 1 and all other edges just below the threshold, with ``node='branch'``
-            all edges at weight 1 (linear blocks only). None: ``'complete'`` for branches,
+            than 1 / threshold blocks need a lower one to stay bounded). ``'static'``: what the
+            static network computes: with ``node='block'`` the chain at weight 1 and all other
+            edges just below the threshold, with ``node='branch'`` all edges at weight 1 (linear
+            blocks only). None: ``'complete'`` for branches,
             ``'static'`` for blocks.
         execution: At evaluation, ``'skip'`` what is closed, or ``'mask'`` it (the reference).
         **kwargs: The parent's.

@@ -244,7 +244,7 @@ def main() -> None:
         partial.rename(args.out)
     finally:
         partial.unlink(missing_ok=True)
-    print(f'{args.out}: on {number} images the decisions are those of PyTorch, and the outputs are within {largest:.1e}')
+    print(f'{args.out}: on {number} images the decisions are those of PyTorch, the outputs within {largest:.1e} of it')
     if args.benchmark:
         for engine, ratio in shut_against_open(model, module, images[0], args.benchmark).items():
             print(f'{engine}: all gates shut takes {ratio:.2f} of the time of all gates open (batch 1, '
