@@ -102,7 +102,7 @@ def test_zero_init_residual(ours: type) -> None:
 
 BAD = [(ours, options) for ours in RESNETS for options in (
     dict(depth=20), dict(num_stages=0), dict(num_stages=5), dict(strides=(1, ), dilations=(1, 1), num_stages=3),
-    dict(style='tensorflow'), dict(depth=50, dcn=dict(type='DCN'), stage_with_dcn=(True, )),
+    dict(depth=50, style='tensorflow'), dict(depth=50, dcn=dict(type='DCN'), stage_with_dcn=(True, )),
     dict(depth=50, plugins=[dict(PLUGINS[0], stages=(True, ))]),
     dict(depth=50, plugins=[dict(PLUGINS[0], position='x')]),
     dict(init_cfg=dict(type='Pretrained'), pretrained='x'), dict(pretrained=0), dict(out_indices=(4, ), num_stages=4))]

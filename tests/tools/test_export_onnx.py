@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'deployme
 import export_onnx  # noqa: E402
 from exportable import ExportableAIG, ExportableDG, WithHead  # noqa: E402
 
-SMALL = dict(base_channels=4, out_indices=(2, 3))
+# Two stages: an export takes seconds.
+SMALL = dict(depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
 
 
 class Detector(nn.Module):
@@ -39,7 +40,7 @@ def padded_noise(number: int) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize('execution', ['skip', 'mask'])
 def test_gates(execution, tmp_path):
-    model = with_decisions_that_differ(AIGResNet(18, **SMALL))
+    model = with_decisions_that_differ(AIGResNet(**SMALL))
     module, path, images = export_onnx.exportable(model, execution), tmp_path / 'aig.onnx', padded_noise(20)
     export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
     number, largest = export_onnx.compare(model, module, path, images)
@@ -49,18 +50,25 @@ def test_gates(execution, tmp_path):
 
     graph = onnx.load(str(path)).graph
     branches = list(export_onnx.operators(graph, 'If'))
-    assert len(branches) == (8 if execution == 'skip' else 0)
+    assert len(branches) == (4 if execution == 'skip' else 0)
     for branch in branches:
         bodies = {attribute.name: attribute.g for attribute in branch.attribute}
         convolutions = {name: len(list(export_onnx.operators(body, 'Conv'))) for name, body in bodies.items()}
         # A projection stays; the residual branch runs only where the gate is open.
         assert convolutions['then_branch'] == convolutions['else_branch'] + 2
 
+    # What is not the same is noticed.
+    model.backbone.layer1[0].gate.fc2.bias.data += torch.tensor([9., -9.])
+    with pytest.raises(RuntimeError, match='the decisions of the graph differ from those of PyTorch'):
+        export_onnx.compare(model, module, path, images)
+    model.backbone.force_decisions('open')
+    model.backbone.layer2[1].bn2.bias.data += 1
+    with pytest.raises(RuntimeError, match='differ from those of PyTorch|expected outputs within 0.0001'):
+        export_onnx.compare(model, module, path, images)
 
-@pytest.mark.parametrize('backbone', [
-    lambda: DGResNet(18, threshold=0.8, **SMALL), lambda: DGMobileNetV2(widen_factor=0.1, node='block', threshold=0.5)])
-def test_wired_stages(backbone, tmp_path):
-    model = with_decisions_that_differ(backbone())
+
+def test_wired_stages(tmp_path):
+    model = with_decisions_that_differ(DGResNet(threshold=0.8, **SMALL))
     module, path, images = export_onnx.exportable(model, None), tmp_path / 'dg.onnx', padded_noise(20)
     export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
     number, largest = export_onnx.compare(model, module, path, images)
@@ -69,27 +77,17 @@ def test_wired_stages(backbone, tmp_path):
 
 def test_a_dropped_branch_is_noticed(tmp_path, monkeypatch):
     """What tracing does: the example's branch alone is in the graph."""
-    model = with_decisions_that_differ(AIGResNet(18, **SMALL))
+    model = with_decisions_that_differ(AIGResNet(**SMALL))
     monkeypatch.setattr(torch, 'cond', lambda condition, run, skip, operands: skip(*operands))
-    with pytest.raises(RuntimeError, match='expected 8 If nodes in the graph, one a gate, got 0'):
+    with pytest.raises(RuntimeError, match='expected 4 If nodes in the graph, one a gate, got 0'):
         export_onnx.export(export_onnx.exportable(model, 'skip'), torch.randn(1, 3, 64, 64), tmp_path / 'x.onnx')
 
 
-def test_a_difference_is_noticed(tmp_path):
-    model = with_decisions_that_differ(AIGResNet(18, **SMALL))
-    module, path = export_onnx.exportable(model, 'mask'), tmp_path / 'aig.onnx'
-    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
-    model.backbone.layer4[1].bn2.bias.data += 1
-    model.backbone.force_decisions('open')
-    with pytest.raises(RuntimeError, match='differ from those of PyTorch|expected outputs within 0.0001'):
-        export_onnx.compare(model, module, path, padded_noise(5))
-
-
 @pytest.mark.parametrize('backbone, execution, message', [
-    (lambda: AIGResNet(18, policy='sample', **SMALL), None, "got policy='sample'"),
-    (lambda: AIGResNet(18, policy='expected', **SMALL), 'skip', 'nothing can be skipped'),
-    (lambda: AIGResNet(18, target_rates=1, **SMALL), None, 'it is static'),
-    (lambda: DGResNet(18, **SMALL), 'skip', 'exported masked only'),
+    (lambda: AIGResNet(policy='sample', **SMALL), None, "got policy='sample'"),
+    (lambda: AIGResNet(policy='expected', **SMALL), 'skip', 'nothing can be skipped'),
+    (lambda: AIGResNet(target_rates=1, **SMALL), None, 'it is static'),
+    (lambda: DGResNet(**SMALL), 'skip', 'exported masked only'),
 ])
 def test_bad_input(backbone, execution, message):
     with pytest.raises(export_onnx.InputError, match=message):
@@ -99,8 +97,10 @@ def test_bad_input(backbone, execution, message):
 def test_the_eager_modules_are_the_backbones():
     """Without ONNX: the pure forwards compute what the backbones do."""
     images = torch.cat(padded_noise(4))
-    for backbone, pure in ((AIGResNet(18, **SMALL), lambda b: ExportableAIG(b, skip=False)),
-                           (DGResNet(18, threshold=0.8, **SMALL), ExportableDG)):
+    for backbone, pure in ((AIGResNet(**SMALL), lambda b: ExportableAIG(b, skip=False)),
+                           (DGResNet(threshold=0.8, **SMALL), ExportableDG),
+                           (DGResNet(node='block', threshold=0.5, **SMALL), ExportableDG),
+                           (DGMobileNetV2(widen_factor=0.1, threshold=0.8), ExportableDG)):
         model = with_decisions_that_differ(backbone)
         module = WithHead(pure(backbone))
         with torch.no_grad():
