@@ -25,6 +25,7 @@ import torch
 from exportable import Exportable, ExportableAIG, ExportableDG, WithHead
 from mmdyn.backbones.aig_backbone import AIGBackbone
 from mmdyn.launch import InputError, exit_on_bad_input
+from mmengine.utils import digit_version
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
@@ -222,6 +223,8 @@ def main() -> None:
     args = parse_args()
     if len(args.shape) > 2 or min(args.shape) < 32:
         raise InputError(f'expected one or two numbers of at least 32 pixels in --shape, got {args.shape}')
+    if digit_version(torch.__version__) < digit_version('2.6'):  # torch.cond becomes an If since then
+        raise InputError(f'expected torch >= 2.6, found {torch.__version__}')
     for package in ('onnx', 'onnxscript', 'onnxruntime'):
         try:
             __import__(package)
