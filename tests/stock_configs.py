@@ -12,6 +12,7 @@ from typing import Any
 
 import mmdet
 import torch
+from mmdet.models.dense_heads import EmbeddingRPNHead
 from mmdet.models.mot import BaseMOTModel
 from mmdet.registry import MODELS
 from mmdet.structures import ReIDDataSample
@@ -34,9 +35,12 @@ COUNTERPARTS = {
 # What costs time and tells nothing about a backbone: option -> its largest value here.
 LARGEST = dict(num=32, nms_pre=50, max_per_img=5, fc_out_channels=32, feedforward_channels=32, num_queries=12,
                num_points=256)
+# Heads whose parts name the width of fully connected layers in more than one way.
+FULL_WIDTH = ('scnet/', )
 NO_CHECKPOINT = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt')
 # 64 pixels are enough for all but these: mmcv's deformable convolution takes no map smaller than its kernel.
-IMAGE_SIDES = {'ddod/': 384, 'reid/': 256}
+IMAGE_SIDES = {'ddod/': 384, 'reid/': 256, 'ssd/ssdlite': 320}
+ONE_SIZE = ('yolact/', )  # its loss stacks the anchors of all pictures
 DEFORMABLE, DEFORMABLE_SIDE = ('DCN', 'DCNv2'), 128
 
 TRACKER = 'the tracker has no loss: its detector and its re-identification net are configs of their own'
@@ -131,15 +135,15 @@ def dynamic_model(name: str) -> dict:
         counterparts = COUNTERPARTS[backbone.type]
         backbone.type = 'mmdyn.' + counterparts[zlib.crc32(name.encode()) % len(counterparts)]
     for part in nested(model):
-        _shrink(part)
+        _shrink(part, kept=('fc_out_channels', ) if name.startswith(FULL_WIDTH) else ())
     return model
 
 
-def _shrink(part: dict) -> None:
+def _shrink(part: dict, kept: tuple[str, ...]) -> None:
     for key, value in part.items():
         if key in NO_CHECKPOINT:
             part[key] = None
-        elif key in LARGEST and isinstance(value, int):
+        elif key in LARGEST and key not in kept and isinstance(value, int):
             part[key] = min(value, LARGEST[key])
     if part.get('depth') in (101, 152):
         part['depth'] = 50
@@ -151,16 +155,17 @@ def demo_batch(name: str, model: dict, *, training: bool) -> dict:
     """A batch as MMDetection's own tests make it, of the kind that the model takes; two pictures, two sizes."""
     deforms = any(part.get('type') in DEFORMABLE for part in nested(model))
     side = lookup(IMAGE_SIDES, name, DEFORMABLE_SIDE if deforms else 64)
-    shapes = [(3, side, side), (3, side - 3, side - 10)]
-    classes = [part['num_classes'] for part in nested(model) if isinstance(part.get('num_classes'), int)]
+    shapes = [(3, side, side), (3, side, side) if name.startswith(ONE_SIZE) else (3, side - 3, side - 10)]
+    found = [part.get(key) for part in nested(model) for key in ('num_classes', 'num_things_classes')]
+    classes = min((number for number in found if isinstance(number, int)), default=1)  # an RPN says none
     if model['type'] == 'BaseReID':
         return _people(side)
     if issubclass(MODELS.get(model['type']), BaseMOTModel):
         return demo_track_inputs(1, 2, key_frames_inds=[0] if training else None, image_shapes=shapes[:1],
-                                 num_items=[2], num_classes=min(classes), with_mask=True)
+                                 num_items=[2], num_classes=classes, with_mask=True)
     batch = demo_mm_inputs(2, shapes, num_items=[3, 2], num_classes=10, with_mask=True, with_semantic=True)
     for sample, proposals in zip(batch['data_samples'], demo_mm_proposals(shapes, 20)):
-        sample.gt_instances.labels %= min(classes)
+        sample.gt_instances.labels %= classes
         sample.proposals = proposals
     if model['type'] == 'SoftTeacher' and training:
         return _semi_supervised(batch)
@@ -189,10 +194,15 @@ def check(name: str) -> None:
         AssertionError: If a loss is not finite, or a gate or router gets no gradient.
     """
     init_default_scope('mmdet')
-    MessageHub.get_current_instance().update_info('iter', 0)  # BoxInst's loss asks for it
+    for count in ('iter', 'epoch'):  # some losses ask how far the training is
+        MessageHub.get_current_instance().update_info(count, 0)
     torch.set_flush_denormal(True)  # unnormalised maps run into them, and they are a hundred times slower
     cfg = dynamic_model(name)
-    model = MODELS.build(cfg).train()
+    model = MODELS.build(cfg)
+    model.train()  # which returns nothing in some of MMDetection's models
+    for module in model.modules():
+        if isinstance(module, EmbeddingRPNHead):
+            module.init_weights()  # its boxes are parameters, and must be boxes from the start
     batch = model.data_preprocessor(demo_batch(name, cfg, training=True), True)
     loss, _ = model.parse_losses(model(**batch, mode='loss'))
     assert torch.isfinite(loss)
