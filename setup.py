@@ -29,7 +29,9 @@ EXTRAS = {
     'publish': ['safetensors'],
     # What tools/analysis_tools/robustness.py attacks classifiers with.
     'analysis': ['torchattacks>=3.5'],
-    'dev': ['pytest', 'hypothesis', 'safetensors'],
+    # tools/deployment; needs torch >= 2.6
+    'deploy': ['onnx', 'onnxscript', 'onnxruntime'],
+    'dev': ['pytest', 'hypothesis', 'safetensors', 'ruff', 'mypy'],
 }
 
 

@@ -19,12 +19,14 @@ case "$*" in
     *'pip --disable-pip-version-check download'*)
         step download
         while [[ $1 != -d ]]; do shift; done
-        mkdir -p "$STATE/onedl_mmcv-2.3.6"
-        tar -czf "$2/onedl_mmcv-2.3.6.tar.gz" -C "$STATE" onedl_mmcv-2.3.6 ;;
+        source=onedl_mmcv-2.3.6
+        [[ ${@: -1} != mmcv==2.1.0 ]] || source=mmcv-2.1.0
+        mkdir -p "$STATE/$source"
+        tar -czf "$2/$source.tar.gz" -C "$STATE" "$source" ;;
     *'pip --disable-pip-version-check install'*)
         case "$*" in
             *.whl) step install-wheel; touch "$STATE/installed/mmcv" ;;
-            *onedl-mmdetection*) step install-all; touch "$STATE/installed/rest" ;;
+            *mmdet*) step install-all; touch "$STATE/installed/rest" ;;
             *torch===*) step install-torch; touch "$STATE/installed/torch" ;;
             *) step install-build-tools ;;
         esac ;;
@@ -43,9 +45,10 @@ STEPS = 'venv install-build-tools install-torch download compile install-wheel i
 def run(tmp_path: Path, checkout: Path) -> Run:
     """Runs the script with the stand-in as python3.11; gives the process, with the steps it took as `steps`."""
     (tmp_path / 'path').mkdir()
-    fake = tmp_path / 'path' / 'python3.11'
-    fake.write_text(FAKE_PYTHON)
-    fake.chmod(0o755)
+    for name in ('python3.10', 'python3.11'):
+        fake = tmp_path / 'path' / name
+        fake.write_text(FAKE_PYTHON)
+        fake.chmod(0o755)
     steps = tmp_path / 'steps'
 
     def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess:
@@ -68,6 +71,12 @@ def test_everything_is_made_once(run: Run, tmp_path: Path) -> None:
     assert 'about 18 minutes' in first.stderr
     second = run()
     assert second.steps == ['doctor'] and second.stdout == first.stdout and second.stderr == ''
+
+
+def test_the_older_stack(run: Run) -> None:
+    first = run('--stack', 'openmmlab')
+    assert first.returncode == 0, first.stderr
+    assert first.steps == STEPS and 'mmcv 2.1.0' in first.stderr
 
 
 @pytest.mark.parametrize('step', STEPS)
@@ -109,6 +118,8 @@ def test_a_given_python_is_only_checked(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize('arguments, variables, message', [
     (['--fast'], {}, "unknown argument '--fast'"),
+    (['--stack', 'mmlab'], {}, "unknown stack 'mmlab': expected onedl or openmmlab"),
+    (['--stack'], {}, "unknown stack 'none'"),
     ([], dict(MMDYN_PYTHON='no-such-python'), "expected a python in MMDYN_PYTHON, got 'no-such-python'"),
 ])
 def test_bad_input_is_refused(run: Run, arguments: list[str], variables: dict[str, str], message: str) -> None:

@@ -3,7 +3,9 @@
 #
 #   python=$(bash tools/setup_env.sh)
 #
-#   MMDYN_VENV     where to make it; .venv in this checkout by default
+#   --stack openmmlab   OpenMMLab's last releases, on Python 3.10, instead of OneDL's maintained ones on Python 3.11
+#
+#   MMDYN_VENV     where to make it; .venv in this checkout by default (.venv-openmmlab for that stack)
 #   MMDYN_PYTHON   the python of an environment that is there already: it is checked and nothing is installed
 #
 # An interrupted run is taken up where it stopped. mmdyn itself is not installed into the environment: an install points
@@ -11,19 +13,43 @@
 # time) and may serve several. The scripts here put their checkout on PYTHONPATH instead.
 set -euo pipefail
 
-build_tools=('setuptools<81' 'wheel' 'ninja' 'psutil' 'numpy<2.3')
+say() { echo "[setup] $*" >&2; }
+fail() { say "$*"; exit 1; }
+
+stack=onedl
+while (($#)); do
+    case $1 in
+        --stack) stack=${2:-none}; [[ $# -lt 2 ]] || shift ;;
+        *) fail "unknown argument '$1': expected --stack onedl or --stack openmmlab, or none; the variables MMDYN_VENV and" \
+            'MMDYN_PYTHON say what to use.' ;;
+    esac
+    shift
+done
+
 # Three equals signs keep pip from picking a local CPU build of torch that torchvision cannot load.
-torch=('torch===2.13.0' 'torchvision===0.28.0')
-mmcv_version=2.3.6
-framework=('onedl-mmengine==0.10.12' "onedl-mmcv==$mmcv_version" 'onedl-mmdetection==3.5.1' 'onedl-mmpretrain==1.3.6')
-test_tools=('pytest' 'hypothesis' 'safetensors' 'torchattacks==3.5.1')
+case $stack in
+    onedl)
+        python_version=3.11 mmcv=onedl-mmcv mmcv_version=2.3.6 folder=.venv
+        numpy='numpy<2.3'
+        torch=('torch===2.13.0' 'torchvision===0.28.0')
+        framework=('onedl-mmengine==0.10.12' 'onedl-mmdetection==3.5.1' 'onedl-mmpretrain==1.3.6'
+            'onnx' 'onnxscript' 'onnxruntime') ;;
+    openmmlab)
+        python_version=3.10 mmcv=mmcv mmcv_version=2.1.0 folder=.venv-openmmlab
+        numpy='numpy==1.26.4'
+        torch=('torch===2.1.2' 'torchvision===0.16.2')
+        # Later releases of OpenCV want numpy 2.
+        framework=('mmengine==0.10.7' 'mmdet==3.3.0' 'mmpretrain==1.2.0' 'opencv-python<4.11') ;;
+    *) fail "unknown stack '$stack': expected onedl or openmmlab." ;;
+esac
+build_tools=('setuptools<81' 'wheel' 'ninja' 'psutil' "$numpy")
+framework+=("$mmcv==$mmcv_version")
+test_tools=('pytest' 'hypothesis' 'safetensors' 'torchattacks==3.5.1' 'ruff' 'mypy')
 everything=("${build_tools[@]}" "${torch[@]}" "${framework[@]}" "${test_tools[@]}")
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 with_mmdyn=$root${PYTHONPATH:+:$PYTHONPATH}
 
-say() { echo "[setup] $*" >&2; }
-fail() { say "$*"; exit 1; }
 pip() { "$python" -m pip --disable-pip-version-check "$@" >&2; }
 doctor() { PYTHONPATH=$with_mmdyn "$python" -m mmdyn.doctor; }
 
@@ -47,20 +73,23 @@ from importlib.metadata import version
 from mmdyn.doctor import run_cuda_operators, run_operators
 run_operators()
 run_cuda_operators()
-sys.exit(version("onedl-mmcv") != sys.argv[1])' "$mmcv_version" &>/dev/null
+sys.exit(version(sys.argv[1]) != sys.argv[2])' "$mmcv" "$mmcv_version" &>/dev/null
 }
+
+# Is this the Python that the stack needs, with what else is named?
+is_python() { "$1" -c "import sys${2:+, $2}; sys.exit('%d.%d' % sys.version_info[:2] != '$python_version')" 2>/dev/null; }
 
 find_python() {
     local candidate
-    for candidate in python3.11 python3 python; do
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
+    for candidate in "python$python_version" python3 python; do
+        if is_python "$candidate" 'venv, ensurepip'; then
             echo "$candidate"
             return
         fi
     done
-    fail 'expected Python 3.11 with its venv module as python3.11 or python3, found none: install it (on Debian and' \
-        'Ubuntu the packages python3.11, python3.11-venv and python3.11-dev), or set MMDYN_PYTHON to the python of an' \
-        'environment that has the stack.'
+    fail "expected Python $python_version with its venv module as python$python_version or python3, found none: install it" \
+        "(on Debian and Ubuntu the packages python$python_version, python$python_version-venv and" \
+        "python$python_version-dev), or set MMDYN_PYTHON to the python of an environment that has the stack."
 }
 
 make_venv() {
@@ -68,8 +97,8 @@ make_venv() {
     if [[ ! -e $venv/pyvenv.cfg && -n $(find "$venv" -type f ! -name .lock -print -quit) ]]; then
         fail "expected a virtual environment or an empty folder in $venv, found something else: set MMDYN_VENV."
     fi
-    if [[ -x $python ]] && ! "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
-        fail "expected Python 3.11 in $venv, found $("$python" --version 2>&1): remove the folder, or set MMDYN_VENV."
+    if [[ -x $python ]] && ! is_python "$python"; then
+        fail "expected Python $python_version in $venv, found $("$python" --version 2>&1): remove the folder, or set MMDYN_VENV."
     fi
     if ! "$python" -m pip --version &>/dev/null; then
         base=$(find_python)
@@ -91,12 +120,12 @@ show_progress() {
 # Leaves a wheel of mmcv in a folder. With pip's build isolation mmcv would come without its operators, and nothing
 # would say so. The source folder stays where it is, so that ninja goes on after an interruption with what is missing.
 compile_mmcv() {
-    local wheels=$1 source=$venv/mmcv-build/onedl_mmcv-$mmcv_version log=$venv/mmcv-build/build.log progress
+    local wheels=$1 source=$venv/mmcv-build/${mmcv/-/_}-$mmcv_version log=$venv/mmcv-build/build.log progress
     if [[ ! -d $source ]]; then
         say "downloading the source of mmcv $mmcv_version"
         rm -rf "$venv/mmcv-build/unpacked"
         mkdir -p "$venv/mmcv-build/unpacked"
-        pip download --no-deps --no-binary :all: --no-build-isolation -d "$venv/mmcv-build" "onedl-mmcv==$mmcv_version"
+        pip download --no-deps --no-binary :all: --no-build-isolation -d "$venv/mmcv-build" "$mmcv==$mmcv_version"
         tar -xzf "$source.tar.gz" -C "$venv/mmcv-build/unpacked"
         mv "$venv/mmcv-build/unpacked/$(basename "$source")" "$source"
     fi
@@ -109,7 +138,7 @@ compile_mmcv() {
         kill "$progress" || true
         tail -n 30 "$log" >&2
         fail "compiling mmcv failed; the whole log is in $log. It needs a C++ compiler and Python's headers (on Debian" \
-            'and Ubuntu the packages g++ and python3.11-dev). Start again to go on from here.'
+            'and Ubuntu the packages g++ and python'"$python_version"'-dev). Start again to go on from here.'
     fi
     kill "$progress" || true
     mv "$wheels.partial" "$wheels"
@@ -134,10 +163,6 @@ install_everything() {
     doctor >&2 || fail "the environment in $venv is complete and does not work, see above."
 }
 
-for argument in "$@"; do
-    fail "unknown argument '$argument': expected none; the variables MMDYN_VENV and MMDYN_PYTHON say what to use."
-done
-
 if [[ -n ${MMDYN_PYTHON:-} ]]; then
     python=$(command -v "$MMDYN_PYTHON") || fail "expected a python in MMDYN_PYTHON, got '$MMDYN_PYTHON'."
     doctor >&2 || fail "the environment of MMDYN_PYTHON=$MMDYN_PYTHON cannot be used, see above."
@@ -145,8 +170,8 @@ if [[ -n ${MMDYN_PYTHON:-} ]]; then
     exit
 fi
 
-mkdir -p "${MMDYN_VENV:-$root/.venv}"
-venv=$(cd "${MMDYN_VENV:-$root/.venv}" && pwd)
+mkdir -p "${MMDYN_VENV:-$root/$folder}"
+venv=$(cd "${MMDYN_VENV:-$root/$folder}" && pwd)
 python=$venv/bin/python
 if command -v flock >/dev/null; then
     exec 9>"$venv/.lock"
@@ -157,7 +182,7 @@ if ! { versions_match && doctor >/dev/null 2>&1; }; then
     install_everything
 fi
 if [[ -z ${MMDYN_VENV:-} ]]; then
-    # .venv belongs to this checkout alone, so its python may find mmdyn without PYTHONPATH.
+    # This folder belongs to this checkout alone, so its python may find mmdyn without PYTHONPATH.
     echo "$root" > "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mmdyn.pth"
 fi
 echo "$python"

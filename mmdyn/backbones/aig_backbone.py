@@ -56,7 +56,7 @@ class AIGBackbone(DynamicBackbone):
         options = _gate_options(gate)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
         Gate(1, policy=policy, open_probability=open_probability, **options)
-        for (name, block), rate in zip(blocks.items(), rates):
+        for block, rate in zip(blocks.values(), rates):
             if rate != 1:
                 block.gate = Gate(
                     Residual(block).in_channels, policy=policy, open_probability=open_probability,
@@ -217,6 +217,8 @@ class AIGBackbone(DynamicBackbone):
 
 
 def _gate_options(gate: Optional[dict]) -> dict:
+    if gate is not None and not isinstance(gate, Mapping):
+        raise TypeError(f'gate must be a dict of options or None, got {gate!r}')
     options = dict(gate or {})
     allowed = ('hidden_channels', 'norm', 'temperature')
     unknown = set(options) - set(allowed)

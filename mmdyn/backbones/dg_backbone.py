@@ -37,9 +37,10 @@ class DGBackbone(DynamicBackbone):
         init: ``'complete'``: every edge open; at logit 0 with ``node='branch'``, and so that each
             node reads about the mean of its sources with ``node='block'`` (a sum would double at
             each node; the threshold is the least that an open edge can weigh, so stages of more
-            than 1 / threshold blocks need a lower one to stay bounded). ``'static'``: what the static network computes: with ``node='block'`` the
-            chain at weight 1 and all other edges just below the threshold, with ``node='branch'``
-            all edges at weight 1 (linear blocks only). None: ``'complete'`` for branches,
+            than 1 / threshold blocks need a lower one to stay bounded). ``'static'``: what the
+            static network computes: with ``node='block'`` the chain at weight 1 and all other
+            edges just below the threshold, with ``node='branch'`` all edges at weight 1 (linear
+            blocks only). None: ``'complete'`` for branches,
             ``'static'`` for blocks.
         execution: At evaluation, ``'skip'`` what is closed, or ``'mask'`` it (the reference).
         **kwargs: The parent's.
@@ -101,7 +102,7 @@ class DGBackbone(DynamicBackbone):
 
     @threshold.setter
     def threshold(self, value: float) -> None:
-        value = self._check_threshold(value)
+        value = self._check_threshold(value, learnable=self.threshold_logit is not None)
         if self.threshold_logit is None:
             self._threshold = value
         else:
@@ -118,7 +119,7 @@ class DGBackbone(DynamicBackbone):
             threshold = threshold.get('init', default)
         elif threshold is None or learnable:
             threshold = default
-        threshold = self._check_threshold(threshold)
+        threshold = self._check_threshold(threshold, learnable=learnable)
         self._threshold = threshold
         if learnable:
             threshold = torch.tensor(edge_logit(threshold, self.edge_scale))
@@ -126,8 +127,10 @@ class DGBackbone(DynamicBackbone):
         else:
             self.register_parameter('threshold_logit', None)
 
-    def _check_threshold(self, threshold: object) -> float:
+    def _check_threshold(self, threshold: object, *, learnable: bool) -> float:
         threshold = check_number('threshold', threshold, 0.0, self.edge_scale)
+        if learnable and not threshold:
+            raise ValueError('a learnable threshold must be above 0, got 0')
         if threshold == self.edge_scale:
             raise ValueError(f'threshold must lie in [0, edge_scale) = [0, {self.edge_scale}), '
                              f'got {threshold}')

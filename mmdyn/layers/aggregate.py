@@ -19,6 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..functional.graph import edge_dots
+from ..functional.torch_versions import autocast_dtype, has_global_hooks
 from .stage_maps import StageMaps
 
 
@@ -168,15 +169,15 @@ def fuses(conv: nn.Module) -> bool:
     if type(conv) is not nn.Conv2d or conv.padding_mode != 'zeros' or isinstance(conv.padding, str):
         return False
     return not (conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks
-                or conv._backward_pre_hooks or nn.modules.module._has_any_global_hook())
+                or conv._backward_pre_hooks or has_global_hooks())
 
 
 def aggregate_conv(stage: StageMaps, j: int, token: Tensor,
                    conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """:class:`AggregateConv` with a module's parameters, in the dtype that autocast wants."""
     weight, bias, device = conv.weight, conv.bias, token.device.type
-    if torch.is_autocast_enabled(device) and weight.dtype != torch.float64:
-        dtype = torch.get_autocast_dtype(device)
+    dtype = autocast_dtype(device)
+    if dtype is not None and weight.dtype != torch.float64:
         weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
     geometry = (conv.stride, conv.padding, conv.dilation)
     return AggregateConv.apply(stage, j, token, weight, bias, geometry, conv.groups)

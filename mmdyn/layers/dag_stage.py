@@ -145,7 +145,7 @@ class DAGStage:
         pooling = self.pooling_weights((output.shape[2], output.shape[3]))
         for i, residual in enumerate(self.residuals):
             if i > 0:
-                output, shortcut = self._checkpointed(self._node, stage, i, token)
+                output, shortcut = self._checkpointed(self._node, stage, i, token)  # noqa: F821 (of the round before)
             token, pooled = Publish.apply(
                 stage, i, output, shortcut, self.rectifies(i), self.pool, pooling)
             row = wiring.decide(i, residual.block.router(pooled))

@@ -64,7 +64,7 @@ class Gate(nn.Module):
         super().__init__()
         if not isinstance(hidden_channels, int) or hidden_channels < 1:
             raise ValueError(f'gate hidden_channels must be a positive int, got {hidden_channels!r}')
-        if norm not in NORMS:
+        if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
             raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
         if not check_number('gate temperature', temperature, 0.0):
             raise ValueError('gate temperature must be above 0, got 0')

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 
 from ..functional.graph import aggregate, edge_dots
+from ..functional.torch_versions import backward_keeps_graph
 
 # On CPUs, nodes are worked off in blocks of this many: what they get from outside their block is
 # one matrix product, which reads those maps once a block and not once a node.
@@ -126,7 +127,7 @@ class StageMaps:
                 'backward through a wired stage a second time: the outputs of its nodes have been '
                 'overwritten by their gradients. Say retain_graph=True in the first backward call.')
         self._task = task
-        self._keep = torch._C._autograd._get_current_graph_task_keep_graph()
+        self._keep = backward_keeps_graph()
         self._gradients = torch.empty_like(self.maps) if self._keep else self.maps
         Variable._execution_engine.queue_callback(self._end_backward)
 

@@ -67,4 +67,4 @@ class ComputeBudgetLoss(nn.Module):
         if self.target < lowest and not self._warned:
             self._warned = True
             warnings.warn(f'ComputeBudgetLoss has target {self.target}, but {lowest:.3f} of the '
-                          'dense cost is that of what always runs; the target cannot be reached')
+                          'dense cost is that of what always runs; the target cannot be reached', stacklevel=2)

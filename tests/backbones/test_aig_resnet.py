@@ -25,7 +25,7 @@ CASES = [(depth, 'plain') for depth in (18, 34, 50, 101)] + \
 def static_and_dynamic(depth, options, static_class=ResNet, dynamic_class=AIGResNet, **dynamic):
     static = static_class(depth=depth, **copy.deepcopy(options))
     # A fresh residual branch ends in a zero norm: it must compute something to be compared.
-    for name, parameter in static.named_parameters():
+    for parameter in static.parameters():
         if parameter.dim() == 1:
             parameter.data.uniform_(0.5, 1.0)
     backbone = dynamic_class(depth=depth, **copy.deepcopy(options), **dynamic)

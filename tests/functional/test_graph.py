@@ -1,6 +1,7 @@
 """Graphs: thresholding is straight through, liveness, aggregation, forced matrices are checked."""
 import pytest
 import torch
+from mmengine.utils import digit_version
 
 from mmdyn.functional.graph import (aggregate, chain_adjacency, check_adjacency,
                                     complete_adjacency, cut, cut_output, edge_dots, liveness)
@@ -65,6 +66,8 @@ def test_liveness_follows_open_edges_from_the_input_node():
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.float32, torch.bfloat16, torch.float16])
 def test_aggregate_and_dots(dtype):
+    if dtype is torch.float16 and digit_version(torch.__version__) < digit_version('2.2'):
+        pytest.skip('PyTorch 2.1 multiplies no float16 matrices on CPUs')
     maps, weights, other = torch.randn(3, 2, 50), torch.rand(2, 3), torch.randn(2, 50)
     maps, other = maps.to(dtype), other.to(dtype)
     rounded = weights.to(dtype)

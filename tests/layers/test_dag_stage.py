@@ -256,6 +256,8 @@ def kept_bytes(function):
     return sum(storages.values()), result
 
 
+@pytest.mark.skipif(not hasattr(torch._C._autograd, '_get_current_graph_task_keep_graph'),
+                    reason='this PyTorch does not tell whether the graph is kept, so the maps are')
 def test_keeps_the_node_outputs_once_and_lets_go_of_them():
     stage, x = blocks('inverted', nodes=6), torch.randn(3, 3, *SIZE, dtype=torch.float64)
     naive_bytes, _ = kept_bytes(lambda: naive(stage, x, 'block'))

@@ -1,0 +1,29 @@
+"""What PyTorch's releases since 2.1 spell differently, or lack."""
+from typing import Optional
+
+import torch
+from torch.nn.modules import module
+
+
+def autocast_dtype(device_type: str) -> Optional[torch.dtype]:
+    """The dtype that autocast wants on a kind of device; None where it is off."""
+    if hasattr(torch, 'get_autocast_dtype'):  # since 2.4
+        return torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else None
+    if device_type == 'cpu':
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
+
+
+def backward_keeps_graph() -> bool:
+    """Whether the running backward pass was called with ``retain_graph=True``.
+
+    PyTorch 2.1 does not tell, so there it is taken to be: memory is freed later, and nothing else changes.
+    """
+    tell = getattr(torch._C._autograd, '_get_current_graph_task_keep_graph', None)
+    return True if tell is None else tell()
+
+
+def has_global_hooks() -> bool:
+    """Whether hooks are registered for the forward or backward passes of all modules."""
+    return any((module._global_forward_hooks, module._global_forward_pre_hooks, module._global_backward_hooks,
+                module._global_backward_pre_hooks))

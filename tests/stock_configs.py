@@ -1,0 +1,229 @@
+"""MMDetection's own configs with a dynamic backbone in place of theirs, shrunk until a step takes a second.
+
+The arguments of the backbone stay, but for the depth: 101 and 152 become 50, whose feature maps are the same.
+"""
+import re
+import zlib
+from collections.abc import Iterator
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import mmdet
+import torch
+from mmdet.models.dense_heads import EmbeddingRPNHead
+from mmdet.models.mot import BaseMOTModel
+from mmdet.registry import MODELS
+from mmdet.structures import ReIDDataSample
+from mmdet.testing import demo_mm_inputs, demo_mm_proposals, demo_track_inputs
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from mmdyn.backbones.dynamic_backbone import DynamicBackbone
+
+ROOT = Path(mmdet.__file__).parent / '.mim' / 'configs'
+COUNTERPARTS = {
+    'ResNet': ('AIGResNet', 'DGResNet'),
+    'mmpretrain.ResNet': ('AIGResNet', 'DGResNet'),
+    'ResNeXt': ('AIGResNeXt', 'DGResNeXt'),
+    'RegNet': ('DGRegNet', ),
+    'MobileNetV2': ('DGMobileNetV2', ),
+}
+# What costs time and tells nothing about a backbone: option -> its largest value here.
+LARGEST = dict(num=32, nms_pre=50, max_per_img=5, fc_out_channels=32, feedforward_channels=32, num_queries=12,
+               num_points=256)
+# Heads whose parts name the width of fully connected layers in more than one way.
+FULL_WIDTH = ('scnet/', )
+NO_CHECKPOINT = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt')
+# 64 pixels are enough for all but these: mmcv's deformable convolution takes no map smaller than its kernel.
+IMAGE_SIDES = {'ddod/': 384, 'reid/': 256, 'ssd/ssdlite': 320}
+ONE_SIZE = ('yolact/', )  # its loss stacks the anchors of all pictures
+DEFORMABLE, DEFORMABLE_SIDE = ('DCN', 'DCNv2'), 128
+
+TRACKER = 'the tracker has no loss: its detector and its re-identification net are configs of their own'
+MISSING_BASE = 'names a _base_ that this release of MMDetection lacks'
+# The start of a config's path -> why it is left out. Nothing else may fail.
+EXCEPTIONS = {
+    'carafe/': "mmcv's CARAFE has no CPU kernel",
+    'clrnet/': 'names a data preprocessor, LineDetDataProcessor, that this release of MMDetection lacks',
+    'deepsort/': TRACKER,
+    'grounding_dino/': 'needs fairscale, and a language model from a hub',
+    'mask2former/': 'a step takes over a minute on a CPU even at 64 pixels; why has not been looked into',
+    'sort/sort_': TRACKER,
+    'sort/faster-rcnn_r50_fpn_8xb2-': MISSING_BASE,
+    'strongsort/': TRACKER,
+}
+# Configs that need a package of their own: the start of the path -> what to import.
+NEEDS = {'lad/': 'sklearn', 'paa/': 'sklearn'}
+
+_BACKBONE = re.compile(r"type='(mmpretrain\.)?(ResNet|ResNeXt|RegNet|MobileNetV2)'")
+_BASE = re.compile(r"'([\w./+-]+\.py)'")
+
+
+def lookup(table: dict[str, Any], name: str, default: Any = None) -> Any:
+    """The entry whose key the config's path starts with."""
+    return next((value for start, value in table.items() if name.startswith(start)), default)
+
+
+def nested(value: Any) -> Iterator[dict]:
+    """All dicts inside a config, outer ones first."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from nested(item)
+
+
+def backbones(model: dict) -> list[dict]:
+    """The backbones of a model that have a dynamic counterpart; teachers are none of them."""
+    found = [part['backbone'] for part in nested(model) if isinstance(part.get('backbone'), dict)]
+    return [backbone for backbone in found if backbone.get('type') in COUNTERPARTS]
+
+
+@cache
+def mentions_a_backbone(path: Path) -> bool:
+    """Whether a config or one of its bases names one: a quick look, before the config is read."""
+    if not path.is_file():
+        return False
+    text = path.read_text(encoding='utf-8')
+    return bool(_BACKBONE.search(text)) or any(mentions_a_backbone((path.parent / base).resolve())
+                                               for base in _BASE.findall(text) if not base.startswith('mm'))
+
+
+def is_ours(name: str) -> bool:
+    """Whether a config is a model whose backbone has a dynamic counterpart."""
+    if lookup(EXCEPTIONS, name) == MISSING_BASE:
+        return False  # nobody can read it
+    model = Config.fromfile(ROOT / name).get('model')
+    return model is not None and bool(backbones(model))
+
+
+def candidates() -> dict[str, list[str]]:
+    """Folder -> its configs that may be ours, as paths below :data:`ROOT`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(ROOT.glob('*/**/*.py')):
+        name = path.relative_to(ROOT).as_posix()
+        if not name.startswith('_base_/') and mentions_a_backbone(path):
+            found.setdefault(name.split('/')[0], []).append(name)
+    return found
+
+
+def find(*, everything: bool) -> list[str]:
+    """All configs that are ours, or the first one of each folder (one that is no exception, if there is one)."""
+    if everything:
+        return [name for names in candidates().values() for name in names if is_ours(name)]
+    firsts = []
+    for names in candidates().values():
+        preferred = sorted(names, key=lambda name: lookup(EXCEPTIONS, name) is not None)
+        firsts += islice(filter(is_ours, preferred), 1)
+    return firsts
+
+
+def dynamic_model(name: str) -> dict:
+    """The model of a stock config, with a dynamic backbone, shrunk and without checkpoints.
+
+    Of two counterparts, AIG and DG, a config always gets the same one, and half of the configs either.
+    """
+    model = Config.fromfile(ROOT / name).model
+    if isinstance(model.get('teacher_config'), str):
+        teacher = Config.fromfile(ROOT / Path(model.teacher_config).relative_to('configs'))
+        model.teacher_config = dict(model=teacher.model)
+    for backbone in backbones(model):
+        counterparts = COUNTERPARTS[backbone.type]
+        backbone.type = 'mmdyn.' + counterparts[zlib.crc32(name.encode()) % len(counterparts)]
+    for part in nested(model):
+        _shrink(part, kept=('fc_out_channels', ) if name.startswith(FULL_WIDTH) else ())
+    return model
+
+
+def _shrink(part: dict, kept: tuple[str, ...]) -> None:
+    for key, value in part.items():
+        if key in NO_CHECKPOINT:
+            part[key] = None
+        elif key in LARGEST and key not in kept and isinstance(value, int):
+            part[key] = min(value, LARGEST[key])
+    if part.get('depth') in (101, 152):
+        part['depth'] = 50
+    if part.get('type') in ('SyncBN', 'MMSyncBN'):  # on GPUs only
+        part['type'] = 'BN'
+
+
+def demo_batch(name: str, model: dict, *, training: bool) -> dict:
+    """A batch as MMDetection's own tests make it, of the kind that the model takes; two pictures, two sizes."""
+    deforms = any(part.get('type') in DEFORMABLE for part in nested(model))
+    side = lookup(IMAGE_SIDES, name, DEFORMABLE_SIDE if deforms else 64)
+    shapes = [(3, side, side), (3, side, side) if name.startswith(ONE_SIZE) else (3, side - 3, side - 10)]
+    found = [part.get(key) for part in nested(model) for key in ('num_classes', 'num_things_classes')]
+    classes = min((number for number in found if isinstance(number, int)), default=1)  # an RPN says none
+    if model['type'] == 'BaseReID':
+        return _people(side)
+    if issubclass(MODELS.get(model['type']), BaseMOTModel):
+        return demo_track_inputs(1, 2, key_frames_inds=[0] if training else None, image_shapes=shapes[:1],
+                                 num_items=[2], num_classes=classes, with_mask=True)
+    batch = demo_mm_inputs(2, shapes, num_items=[3, 2], num_classes=10, with_mask=True, with_semantic=True)
+    for sample, proposals in zip(batch['data_samples'], demo_mm_proposals(shapes, 20)):
+        sample.gt_instances.labels %= classes
+        sample.proposals = proposals
+    if model['type'] == 'SoftTeacher' and training:
+        return _semi_supervised(batch)
+    return batch
+
+
+def _people(height: int) -> dict:
+    """Two pictures of each of two people."""
+    samples = [ReIDDataSample().set_gt_label(i // 2) for i in range(4)]
+    return dict(inputs=[torch.randint(0, 255, (3, height, height // 2), dtype=torch.uint8) for _ in samples],
+                data_samples=samples)
+
+
+def _semi_supervised(batch: dict) -> dict:
+    """The same pictures labelled, and unlabelled as the teacher and the student see them."""
+    for sample in batch['data_samples']:
+        sample.set_metainfo(dict(homography_matrix=torch.eye(3).numpy()))
+    branches = ('sup', 'unsup_teacher', 'unsup_student')
+    return {key: {branch: [value.clone() for value in values] for branch in branches} for key, values in batch.items()}
+
+
+def check(name: str) -> None:
+    """Builds a config's model, trains a step and predicts.
+
+    Raises:
+        AssertionError: If a loss is not finite, or a gate or router gets no gradient.
+    """
+    init_default_scope('mmdet')
+    for count in ('iter', 'epoch'):  # some losses ask how far the training is
+        MessageHub.get_current_instance().update_info(count, 0)
+    torch.set_flush_denormal(True)  # unnormalised maps run into them, and they are a hundred times slower
+    cfg = dynamic_model(name)
+    model = MODELS.build(cfg)
+    model.train()  # which returns nothing in some of MMDetection's models
+    for module in model.modules():
+        if isinstance(module, EmbeddingRPNHead):
+            module.init_weights()  # its boxes are parameters, and must be boxes from the start
+    batch = model.data_preprocessor(demo_batch(name, cfg, training=True), True)
+    loss, _ = model.parse_losses(model(**batch, mode='loss'))
+    assert torch.isfinite(loss)
+    loss.backward()
+    assert_deciders_learn(model)
+    model.eval()
+    with torch.no_grad():
+        batch = model.data_preprocessor(demo_batch(name, cfg, training=False), False)
+        predictions = model(**batch, mode='predict')
+    assert len(predictions) == len(batch['inputs'])
+
+
+def assert_deciders_learn(model: nn.Module) -> None:
+    """Every gate and router that is to be trained got a finite gradient that is not zero."""
+    backbones = [module for module in model.modules() if isinstance(module, DynamicBackbone)]
+    assert backbones
+    for backbone in backbones:
+        for number, decider in enumerate(backbone.deciders()):
+            parameters = [parameter for parameter in decider.parameters() if parameter.requires_grad]
+            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+            reached = any(gradient.any() for gradient in gradients)
+            assert reached or not parameters, f'{type(decider).__name__} {number} got no gradient'
+            assert all(gradient.isfinite().all() for gradient in gradients)

@@ -1,0 +1,19 @@
+"""The sweep: MMDetection's own configs train and predict with a dynamic backbone in place of theirs."""
+import importlib.util
+import os
+
+import pytest
+from stock_configs import EXCEPTIONS, NEEDS, check, find, lookup
+
+EVERYTHING = bool(os.environ.get('MMDYN_TEST_ALL'))  # or one config a folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', find(everything=EVERYTHING))
+def test_a_stock_config_trains_and_predicts(name: str) -> None:
+    reason, package = lookup(EXCEPTIONS, name), lookup(NEEDS, name)
+    if reason is not None:
+        pytest.skip(reason)
+    if package is not None and importlib.util.find_spec(package) is None:
+        pytest.skip(f'needs the package {package}')
+    check(name)

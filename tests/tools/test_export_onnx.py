@@ -1,0 +1,109 @@
+"""tools/deployment/export_onnx.py: the graph decides and computes as PyTorch does, and skips what is closed."""
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdyn.backbones import AIGResNet, DGMobileNetV2, DGResNet
+from torch import nn
+
+onnx = pytest.importorskip('onnx')
+pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxscript')
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'deployment'))
+import export_onnx  # noqa: E402
+from exportable import ExportableAIG, ExportableDG, WithHead  # noqa: E402
+
+# Two stages: an export takes seconds.
+SMALL = dict(depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
+
+
+class Detector(nn.Module):
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+
+def with_decisions_that_differ(backbone: nn.Module) -> Detector:
+    for decider in backbone.deciders():
+        for parameter in decider.parameters():
+            parameter.data += torch.randn_like(parameter)
+    return Detector(backbone.eval())
+
+
+def padded_noise(number: int) -> list[torch.Tensor]:
+    images = [torch.randn(1, 3, 64, 64) for _ in range(number)]
+    images[-1][..., 40:] = 0
+    return images
+
+
+@pytest.mark.parametrize('execution', ['skip', 'mask'])
+def test_gates(execution, tmp_path):
+    model = with_decisions_that_differ(AIGResNet(**SMALL))
+    module, path, images = export_onnx.exportable(model, execution), tmp_path / 'aig.onnx', padded_noise(20)
+    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = export_onnx.compare(model, module, path, images)
+    assert number == 20 and largest < 1e-4
+    decisions = torch.cat([export_onnx.expected_outputs(model, module, image)[1][0] for image in images])
+    assert 0 < decisions.mean() < 1 and (decisions != decisions[0]).any()
+
+    graph = onnx.load(str(path)).graph
+    branches = list(export_onnx.operators(graph, 'If'))
+    assert len(branches) == (4 if execution == 'skip' else 0)
+    for branch in branches:
+        bodies = {attribute.name: attribute.g for attribute in branch.attribute}
+        convolutions = {name: len(list(export_onnx.operators(body, 'Conv'))) for name, body in bodies.items()}
+        # A projection stays; the residual branch runs only where the gate is open.
+        assert convolutions['then_branch'] == convolutions['else_branch'] + 2
+
+    # What is not the same is noticed.
+    model.backbone.layer1[0].gate.fc2.bias.data += torch.tensor([9., -9.])
+    with pytest.raises(RuntimeError, match='the decisions of the graph differ from those of PyTorch'):
+        export_onnx.compare(model, module, path, images)
+    model.backbone.force_decisions('open')
+    model.backbone.layer2[1].bn2.bias.data += 1
+    with pytest.raises(RuntimeError, match='differ from those of PyTorch|expected outputs within 0.0001'):
+        export_onnx.compare(model, module, path, images)
+
+
+def test_wired_stages(tmp_path):
+    model = with_decisions_that_differ(DGResNet(threshold=0.8, **SMALL))
+    module, path, images = export_onnx.exportable(model, None), tmp_path / 'dg.onnx', padded_noise(20)
+    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = export_onnx.compare(model, module, path, images)
+    assert number == 20 and largest < 1e-4
+
+
+def test_a_dropped_branch_is_noticed(tmp_path, monkeypatch):
+    """What tracing does: the example's branch alone is in the graph."""
+    model = with_decisions_that_differ(AIGResNet(**SMALL))
+    monkeypatch.setattr(torch, 'cond', lambda condition, run, skip, operands: skip(*operands))
+    with pytest.raises(RuntimeError, match='expected 4 If nodes in the graph, one a gate, got 0'):
+        export_onnx.export(export_onnx.exportable(model, 'skip'), torch.randn(1, 3, 64, 64), tmp_path / 'x.onnx')
+
+
+@pytest.mark.parametrize('backbone, execution, message', [
+    (lambda: AIGResNet(policy='sample', **SMALL), None, "got policy='sample'"),
+    (lambda: AIGResNet(policy='expected', **SMALL), 'skip', 'nothing can be skipped'),
+    (lambda: AIGResNet(target_rates=1, **SMALL), None, 'it is static'),
+    (lambda: DGResNet(**SMALL), 'skip', 'exported masked only'),
+])
+def test_bad_input(backbone, execution, message):
+    with pytest.raises(export_onnx.InputError, match=message):
+        export_onnx.exportable(Detector(backbone()), execution)
+
+
+def test_the_eager_modules_are_the_backbones():
+    """Without ONNX: the pure forwards compute what the backbones do."""
+    images = torch.cat(padded_noise(4))
+    for backbone, pure in ((AIGResNet(**SMALL), lambda b: ExportableAIG(b, skip=False)),
+                           (DGResNet(threshold=0.8, **SMALL), ExportableDG),
+                           (DGResNet(node='block', threshold=0.5, **SMALL), ExportableDG),
+                           (DGMobileNetV2(widen_factor=0.1, threshold=0.8), ExportableDG)):
+        model = with_decisions_that_differ(backbone)
+        module = WithHead(pure(backbone))
+        with torch.no_grad():
+            outputs, decisions = export_onnx.expected_outputs(model, module, images)
+            for ours, theirs in zip(module(images), outputs + decisions):
+                torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
