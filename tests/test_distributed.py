@@ -116,7 +116,7 @@ def train_with_random_rates(family: str, rank: int, steps: int = 50) -> dict[str
     backbone.losses_attached = True
     model = MMDistributedDataParallel(backbone.train(), broadcast_buffers=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for step in range(steps):
+    for _ in range(steps):
         if family == 'dg':
             backbone.threshold = draw.uniform(0.01, 1.99)
         else:

@@ -40,7 +40,8 @@ def test_accumulating_two_batches_of_one_equals_a_batch_of_two(tmp_path, backbon
     ours = train(tmp_path / 'parts', backbone, batch=1, iters=8, accumulative_counts=2)
     for name, value in wanted.items():
         if 'quantile' not in name and 'spread' not in name and 'steps' not in name:
-            torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6, msg=lambda text: f'{name}: {text}')
+            torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6,
+                                       msg=lambda text, name=name: f'{name}: {text}')
 
 
 def test_clipping_bounds_the_step_and_nothing_else(tmp_path, backbone):

@@ -12,7 +12,7 @@ from .dg_regnet import DGRegNet  # noqa: E402
 from .dg_resnet import DGResNet  # noqa: E402
 from .dg_resnet_cifar import DGResNetCIFAR  # noqa: E402
 from .dg_resnext import DGResNeXt  # noqa: E402
-from .resnet_cifar import ResNetCIFAR  # noqa: E402
+from .resnet_cifar import ResNetCIFAR  # noqa: E402, F401 (registered, and static)
 
 __all__ = [
     'AIGResNet', 'AIGResNeXt', 'AIGResNetCIFAR', 'DGMobileNetV2', 'DGRegNet', 'DGResNet', 'DGResNetCIFAR',

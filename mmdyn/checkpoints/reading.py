@@ -43,10 +43,11 @@ def _method_name(owner: object, name: object) -> str:
 
 def _allowed() -> dict[str, Any]:
     """Dotted name -> what stands for it, beside what PyTorch itself allows."""
-    allowed = {'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
+    allowed: dict[str, Any] = {'numpy.ndarray': np.ndarray, 'numpy.dtype': np.dtype,
                'mmengine.logging.history_buffer.HistoryBuffer': LogHistory,
                'builtins.getattr': _method_name}
-    for kind in {type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}:
+    kinds: set[type] = {type(np.dtype(code)) for code in '?bBhHiIlLqQefd'}
+    for kind in kinds:
         allowed[f'{kind.__module__}.{kind.__qualname__}'] = kind
     # NumPy's own constructors, whatever the module is called in which this version keeps them.
     reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]

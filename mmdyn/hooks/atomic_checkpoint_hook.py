@@ -90,6 +90,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def after_val(self, runner) -> None:
         # A training that is resumed after this epoch does not validate it again.
+        assert self._before_val is not None
         set_random_state(self._before_val)
         self._before_val = None
 

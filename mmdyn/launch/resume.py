@@ -41,7 +41,7 @@ def find_last_checkpoint(work_dir: str) -> str | None:
     folders = dict.fromkeys([Path(work_dir), *(path.parent for path in candidates)])
     others = [path for folder in folders for path in folder.glob('*.pth') if CHECKPOINT_NAME.fullmatch(path.name)]
     others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    damaged = []
+    damaged: list[Path] = []
     for path in dict.fromkeys([*candidates, *others]):
         if is_whole(path):
             if damaged and os.environ.get('RANK', '0') == '0':

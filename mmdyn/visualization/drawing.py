@@ -58,7 +58,8 @@ def draw_inference_graph(graph: InferenceGraph,
     grid = GridSpec(len(heights), 1, figure, height_ratios=heights, hspace=0.15,
                     left=(_LEFT + 0.3) / width, right=1 - 0.1 / width, top=1 - 0.25 / total,
                     bottom=0.25 / total)
-    for stage, cell in zip(graph.stages, grid):
+    for i, stage in enumerate(graph.stages):
+        cell = grid[i]
         if stage.adjacency is None:
             _draw_strip(figure.add_subplot(cell), stage, widest)
         else:
@@ -135,7 +136,7 @@ def _draw_strip(axes: Axes, stage: Stage, widest: int) -> None:
         ran = dict(fc=RUN if block.optional else DARK, ec='none')
         skipped = dict(fc='white', ec=FAINT, hatch='////', lw=0.8)
         axes.add_patch(Rectangle((i + 0.06, 0), 0.88, 1, **(ran if block.ran else skipped)))
-        axes.text(i + 0.5, -0.12, i, ha='center', va='top', fontsize=8, color=DARK)
+        axes.text(i + 0.5, -0.12, str(i), ha='center', va='top', fontsize=8, color=DARK)
     count = sum(block.ran for block in stage.blocks)
     axes.set(xlim=(0, max(widest, 3.5)), ylim=(-0.45, 1.02))
     axes.set_axis_off()

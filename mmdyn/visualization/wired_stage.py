@@ -36,6 +36,7 @@ def drawn_edges(adjacency: np.ndarray, few: int) -> list[tuple[int, int]]:
 def draw_wires(axes: Axes, stage: Stage, run_colour: str, *, few: int) -> None:
     """Nodes on a line and arcs above it, darker and wider the more an edge weighs."""
     adjacency, nodes = stage.adjacency, len(stage.blocks)
+    assert adjacency is not None  # a wired stage
     edges = drawn_edges(adjacency, few)
     for i, j in sorted(edges, key=lambda edge: adjacency[edge]):
         strength = float(adjacency[i, j]) / stage.edge_scale
@@ -56,6 +57,7 @@ def draw_wires(axes: Axes, stage: Stage, run_colour: str, *, few: int) -> None:
 
 def draw_matrix(axes: Axes, stage: Stage) -> None:
     """Weight of every open edge, from a row's node to a column's; closed ones are left white."""
+    assert stage.adjacency is not None  # a wired stage
     size = len(stage.adjacency)
     rows, columns = np.indices((size, size))
     pixels = colormaps['YlOrBr'](0.25 + 0.75 * stage.adjacency / stage.edge_scale)

@@ -258,8 +258,9 @@ def main() -> None:
             raise InputError(f'--decisions: {error}') from None
     rows = measure(pair, args)
     static = getattr(pair.static, 'backbone', pair.static)
-    print(f'{type(pair.backbone).__name__} against {type(static).__name__}, {args.device}, {torch.get_num_threads()} '
-          f'threads, {"channels last, " if args.channels_last else ""}{args.clock} time, median of {args.runs} interleaved rounds\n\n{table(rows)}')
+    memory_format = 'channels last' if args.channels_last else 'contiguous'
+    print(f'{type(pair.backbone).__name__} against {type(static).__name__}, {args.device}, {memory_format}, '
+          f'{torch.get_num_threads()} threads, {args.clock} time, median of {args.runs} interleaved rounds\n\n{table(rows)}')
     if args.json:
         content = [dict(asdict(row), efficiency=row.efficiency) for row in rows]
         args.json.write_text(json.dumps(content, indent=1) + '\n')
