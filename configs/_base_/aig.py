@@ -6,5 +6,3 @@ custom_hooks = [
         losses=[dict(type='mmdyn.TargetRateLoss', loss_weight=1.0)]),
     dict(type='mmdyn.CalibrationHook'),
 ]
-# Gates are sampled: each rank draws for its own images.
-randomness = dict(seed=None, diff_rank_seed=True)

@@ -48,5 +48,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.02, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
 ]
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook', max_keep_ckpts=2))
 custom_hooks = [dict(type='mmdyn.ChannelsLastHook')]
 randomness = dict(seed=0)

@@ -8,3 +8,6 @@ model = dict(
         open_probability='calibrated'))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))
+# Gates are sampled: each rank draws for its own images.
+randomness = dict(seed=None, diff_rank_seed=True)

@@ -7,3 +7,5 @@ model = dict(
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
 default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))
+# Gates are sampled: each rank draws for its own images.
+randomness = dict(seed=None, diff_rank_seed=True)

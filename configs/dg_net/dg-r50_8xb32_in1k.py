@@ -2,3 +2,4 @@ _base_ = ['mmpretrain::resnet/resnet50_8xb32_in1k.py', '../_base_/dg.py']
 model = dict(backbone=dict(type='mmdyn.DGResNet', norm_eval=False))
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))
