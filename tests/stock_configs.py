@@ -54,6 +54,7 @@ EXCEPTIONS = {
     'mask2former/': 'a step takes over a minute on a CPU even at 64 pixels; why has not been looked into',
     'sort/sort_': TRACKER,
     'sort/faster-rcnn_r50_fpn_8xb2-': MISSING_BASE,
+    'ssd/': "SSDHead's prediction asks for a loss function that it has not got, with a static backbone too",
     'strongsort/': TRACKER,
 }
 # Configs that need a package of their own: the start of the path -> what to import.
@@ -167,7 +168,8 @@ def demo_batch(name: str, model: dict, *, training: bool) -> dict:
     batch = demo_mm_inputs(2, shapes, num_items=[3, 2], num_classes=10, with_mask=True, with_semantic=True)
     for sample, proposals in zip(batch['data_samples'], demo_mm_proposals(shapes, 20)):
         sample.gt_instances.labels %= classes
-        sample.proposals = proposals
+        if 'rpn_head' not in model:
+            sample.proposals = proposals
     if model['type'] == 'SoftTeacher' and training:
         return _semi_supervised(batch)
     return batch
@@ -197,7 +199,6 @@ def check(name: str) -> None:
     init_default_scope('mmdet')
     for count in ('iter', 'epoch'):  # some losses ask how far the training is
         MessageHub.get_current_instance().update_info(count, 0)
-    torch.set_flush_denormal(True)  # unnormalised maps run into them, and they are a hundred times slower
     cfg = dynamic_model(name)
     model = MODELS.build(cfg)
     model.train()  # which returns nothing in some of MMDetection's models

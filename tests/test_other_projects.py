@@ -13,7 +13,7 @@ from stock_configs import assert_deciders_learn, nested
 CLASSIFIERS = {
     'resnet/resnet18_8xb32_in1k.py': ('AIGResNet', {}),
     'resnet/resnetv1d50_8xb32_in1k.py': ('DGResNet', dict(deep_stem=True, avg_down=True)),
-    'resnext/resnext50-32x4d_8xb32_in1k.py': ('AIGResNeXt', {}),
+    'resnext/resnext50-32x4d_8xb32_in1k.py': ('AIGResNeXt', dict(base_width=4)),
     'regnet/regnetx-400mf_8xb128_in1k.py': ('DGRegNet', {}),
     'mobilenet_v2/mobilenet-v2_8xb32_in1k.py': ('DGMobileNetV2', dict(out_indices=(7, ))),
 }
@@ -44,6 +44,7 @@ def test_mmpretrain(name: str) -> None:
     init_default_scope('mmpretrain')
     config, (family, options) = stock_model('mmpretrain', name), CLASSIFIERS[name]
     config.backbone.update(type=f'mmdyn.{family}', norm_eval=False, **options)
+    config.backbone.pop('width_per_group', None)  # base_width, in MMDetection's ResNeXt
     model = MODELS.build(config).train()
     images, samples = torch.randn(2, 3, 64, 64), [DataSample().set_gt_label(i) for i in range(2)]
     model.parse_losses(model(images, samples, mode='loss'))[0].backward()

@@ -1,11 +1,21 @@
 """The sweep: MMDetection's own configs train and predict with a dynamic backbone in place of theirs."""
 import importlib.util
 import os
+from collections.abc import Iterator
 
 import pytest
+import torch
 from stock_configs import EXCEPTIONS, NEEDS, check, find, lookup
 
 EVERYTHING = bool(os.environ.get('MMDYN_TEST_ALL'))  # or one config a folder
+
+
+@pytest.fixture(autouse=True)
+def no_denormals() -> Iterator[None]:
+    """Unnormalised maps run into denormal numbers, which are a hundred times slower."""
+    torch.set_flush_denormal(True)
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.mark.slow

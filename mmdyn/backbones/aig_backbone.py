@@ -125,6 +125,7 @@ class AIGBackbone(DynamicBackbone):
                 x = self._run_block(f'{layer}.{k}', block, x, may_overwrite=k > 0 or i == 0)
             if i in self.out_indices:
                 outs.append(x)
+        self._pooled = None
         return tuple(outs)
 
     def _stem(self, x: Tensor) -> Tensor:

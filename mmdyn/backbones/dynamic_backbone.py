@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from ..functional.pooling import (cropped_pool, fill_their_frame, pooling_weights, valid_cells,
                                   valid_sizes, weighted_pool)
+from ..functional.torch_versions import is_traced
 from ..layers.decisions import Decisions
 
 EXECUTIONS = ('skip', 'mask')
@@ -72,7 +73,8 @@ class DynamicBackbone(nn.Module):
                 f'would have no effect. Add to the config:\n    {_HOOK_LINE}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
         input_size = (images.shape[2], images.shape[3])
-        if self.pool_padding or (not self.training and fill_their_frame(images)):
+        reads_values = self.skips and not is_traced()
+        if self.pool_padding or (reads_values and fill_their_frame(images)):
             sizes = torch.tensor([input_size], device=images.device).expand(len(images), 2)
         else:
             sizes = valid_sizes(images)

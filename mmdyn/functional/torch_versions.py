@@ -14,6 +14,12 @@ def autocast_dtype(device_type: str) -> Optional[torch.dtype]:
     return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
 
 
+def is_traced() -> bool:
+    """Whether the running code is being compiled or exported, so that nothing may depend on values."""
+    compiles = getattr(torch.compiler, 'is_compiling', None)  # since 2.3
+    return torch.jit.is_tracing() or (compiles is not None and compiles())
+
+
 def backward_keeps_graph() -> bool:
     """Whether the running backward pass was called with ``retain_graph=True``.
 

@@ -3,7 +3,7 @@ import cifar_resnet_to_mmdyn
 import mmpretrain.models  # noqa: F401  registers the heads and necks
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 from torch.nn import functional as F
@@ -50,6 +50,7 @@ class AkamasterResNet(nn.Module):
 
 
 def classifier(**backbone):
+    init_default_scope('mmpretrain')
     return MODELS.build(dict(
         type='mmpretrain.ImageClassifier', backbone=backbone, neck=dict(type='mmpretrain.GlobalAveragePooling'),
         head=dict(type='mmpretrain.LinearClsHead', num_classes=10, in_channels=64)))

@@ -3,7 +3,7 @@ import convnet_aig_to_mmdyn
 import mmpretrain.models  # noqa: F401  registers the heads and necks
 import pytest
 import torch
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn import functional as F
 
@@ -82,6 +82,7 @@ CASES = {
 
 
 def classifier(backbone, channels):
+    init_default_scope('mmpretrain')
     return MODELS.build(dict(
         type='mmpretrain.ImageClassifier', backbone=dict(backbone, gate=dict(norm='BN')),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),

@@ -5,7 +5,7 @@ import timm_to_mmdyn
 import torch
 import torchvision
 import torchvision_to_mmdyn
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 TORCHVISION = {
@@ -37,6 +37,7 @@ def check(module, model, config, run_tool, tmp_path):
     assert 'none missing, none left over' in out and config['type'] in out
     weights = torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict']
     assert len(weights) == len(model.state_dict())
+    init_default_scope('mmpretrain')
     classifier = MODELS.build(dict(
         type='mmpretrain.ImageClassifier', backbone=dict(out_indices=(3, )) | config | dict(node='block'),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
