@@ -36,15 +36,24 @@ def run(checkout: Path, *command: str, **environment: str) -> subprocess.Complet
     return subprocess.run(['bash', *command], cwd=checkout, env=environment, capture_output=True, text=True, timeout=1800)
 
 
+def synchronised_config(checkout: Path, folder: Path) -> str:
+    """The demo's config with running statistics that are those of all ranks: a checkpoint holds rank 0's alone."""
+    config = folder / 'synchronised.py'
+    config.write_text(f"_base_ = '{checkout / CONFIG}'\n"
+                      "custom_hooks = [*_base_.custom_hooks, dict(type='SyncBuffersHook')]\n")
+    return str(config)
+
+
 @pytest.fixture(scope='module')
 def options(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The options that make the demo's config train on a few small images, for an epoch of two iterations."""
+    """The options that make the demo's config train on a few small images, for two epochs of two iterations."""
     root = tmp_path_factory.mktemp('shapes')
     tool = checkout / 'tools' / 'misc' / 'make_shapes_dataset.py'
     subprocess.run([sys.executable, str(tool), str(root), '--train', '8', '--val', '5', '--size', '64'], check=True)
     options = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')]
     options += [f'{split}_evaluator.0.ann_file={root}/annotations/instances_val2017.json' for split in ('val', 'test')]
-    options += ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=2',
+    options += ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=3',
+                'default_hooks.checkpoint.max_keep_ckpts=2',
                 'default_hooks.logger.interval=1', 'default_hooks.visualization.draw=False',
                 'custom_hooks.1.num_batches=2', 'val_dataloader.batch_size=1', 'test_dataloader.batch_size=1']
     return ['--cfg-options', *options, 'model.backbone.base_channels=8', 'model.neck.in_channels=[8,16,32,64]']
@@ -52,13 +61,14 @@ def options(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 
 @pytest.fixture(scope='module')
 def checkpoint(checkout: Path, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes have trained in an epoch."""
+    """What two processes have trained in two epochs."""
     work_dir = tmp_path_factory.mktemp('trained')
-    process = run(checkout, 'tools/dist_train.sh', CONFIG, '2', '--work-dir', str(work_dir), *options)
+    process = run(checkout, 'tools/dist_train.sh', synchronised_config(checkout, work_dir), '2', '--work-dir', str(work_dir), *options)
     assert process.returncode == 0, process.stderr
     # 8 images, 2 processes, 2 images each: two iterations.
-    assert re.findall(r'Epoch\(train\) +\[1\]\[(\d)/2\]', process.stdout) == ['1', '2']
-    return work_dir / 'epoch_1.pth'
+    assert re.findall(r'Epoch\(train\) +\[(\d)\]\[(\d)/2\]', process.stdout) == [
+        ('1', '1'), ('1', '2'), ('2', '1'), ('2', '2')]
+    return work_dir / 'epoch_2.pth'
 
 
 def test_two_processes_train_on_a_cpu(checkpoint: Path) -> None:
@@ -67,6 +77,20 @@ def test_two_processes_train_on_a_cpu(checkpoint: Path) -> None:
     first, second = content['mmdyn_random_states']['ranks']
     assert not torch.equal(first['torch'], second['torch'])  # gates of different ranks draw different samples
     assert (checkpoint.parent / 'last_checkpoint').read_text() == str(checkpoint)
+
+
+def test_resumed_on_two_ranks_equals_uninterrupted(checkout: Path, checkpoint: Path, options: list[str],
+                                                   tmp_path: Path) -> None:
+    config = synchronised_config(checkout, tmp_path)
+    process = run(checkout, 'tools/dist_train.sh', config, '2', '--work-dir', str(tmp_path), '--resume',
+                  str(checkpoint.with_name('epoch_1.pth')), *options)
+    assert process.returncode == 0, process.stderr
+    assert re.findall(r'Epoch\(train\) +\[(\d)\]', process.stdout) == ['2', '2']
+    wanted, found = (torch.load(path, weights_only=False) for path in (checkpoint, tmp_path / 'epoch_2.pth'))
+    for name, value in wanted['state_dict'].items():
+        torch.testing.assert_close(found['state_dict'][name], value, rtol=1e-6, atol=1e-6)
+    for mine, theirs in zip(found['mmdyn_random_states']['ranks'], wanted['mmdyn_random_states']['ranks']):
+        assert torch.equal(mine['torch'], theirs['torch'])
 
 
 def test_two_ranks_evaluate_as_one(checkout: Path, checkpoint: Path, options: list[str], tmp_path: Path) -> None:
