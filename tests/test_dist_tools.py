@@ -63,7 +63,8 @@ def options(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
 def checkpoint(checkout: Path, options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What two processes have trained in two epochs."""
     work_dir = tmp_path_factory.mktemp('trained')
-    process = run(checkout, 'tools/dist_train.sh', synchronised_config(checkout, work_dir), '2', '--work-dir', str(work_dir), *options)
+    process = run(checkout, 'tools/dist_train.sh', synchronised_config(checkout, work_dir), '2',
+                  '--work-dir', str(work_dir), *options)
     assert process.returncode == 0, process.stderr
     # 8 images, 2 processes, 2 images each: two iterations.
     assert re.findall(r'Epoch\(train\) +\[(\d)\]\[(\d)/2\]', process.stdout) == [

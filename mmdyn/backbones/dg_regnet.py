@@ -2,6 +2,7 @@
 from typing import Union
 
 from mmdet.models.backbones import RegNet
+from mmdet.models.backbones.resnext import Bottleneck
 from torch import Tensor
 
 from ..registry import MODELS
@@ -28,7 +29,12 @@ class DGRegNet(DGBackbone, RegNet):
         if isinstance(arch, str) and arch not in self.arch_settings:
             raise ValueError(f'arch must be one of {list(self.arch_settings)} or a dict of RegNet '
                              f'parameters, got {arch!r}')
-        super().__init__(arch=arch, **kwargs)
+        expansion = Bottleneck.expansion
+        try:
+            super().__init__(arch=arch, **kwargs)
+        finally:
+            # The parent changes the class while it builds, and leaves it changed if an option is refused.
+            Bottleneck.expansion = expansion
 
     def _stem(self, x: Tensor) -> Tensor:
         return self.relu(self.norm1(self.conv1(x)))

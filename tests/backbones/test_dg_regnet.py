@@ -40,3 +40,10 @@ def test_600mf_has_the_published_widths_and_depths():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ValueError, match="arch must be one of .*regnetx_600mf.*, got 'regnety'"):
         DGRegNet('regnety')
+
+
+@pytest.mark.parametrize('options', [dict(node='edge'), dict(strides=(1, ))])
+def test_a_refused_option_leaves_other_networks_alone(options):
+    with pytest.raises((ValueError, AssertionError)):
+        DGRegNet('regnetx_400mf', **options)
+    assert Bottleneck.expansion == 4
