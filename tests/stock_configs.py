@@ -54,7 +54,6 @@ EXCEPTIONS = {
     'mask2former/': 'a step takes over a minute on a CPU even at 64 pixels; why has not been looked into',
     'queryinst/': 'a fixed number of proposals that the shrunken pictures here do not fit; to be looked into',
     'sort/sort_': TRACKER,
-    'sparse_rcnn/': 'as queryinst/',
     'sort/faster-rcnn_r50_fpn_8xb2-': MISSING_BASE,
     'ssd/': "SSDHead's prediction asks for a loss function that it has not got, with a static backbone too",
     'strongsort/': TRACKER,

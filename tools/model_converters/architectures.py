@@ -63,6 +63,9 @@ def resnet(weights: Weights) -> tuple[ResNet, str]:
     width, in_group = weights.get('layer1.0.conv2.weight', torch.empty(1, 1)).shape[:2]
     if width == in_group:
         return ResNet(depth), f"type='mmdyn.AIGResNet' or 'mmdyn.DGResNet', depth={depth}"
+    if depth not in ResNeXt.arch_settings:
+        raise CheckpointError(f'layer1.0.conv2.weight is of another shape: a ResNet of depth {depth} has no groups, and '
+                              f'a ResNeXt is of depth {list(ResNeXt.arch_settings)}')
     options = dict(depth=depth, groups=width // in_group, base_width=in_group)
     return ResNeXt(**options), "type='mmdyn.AIGResNeXt' or 'mmdyn.DGResNeXt', " + _arguments(options)
 
