@@ -1,11 +1,2 @@
-_base_ = ['mmdet::mask_rcnn/mask-rcnn_r101_fpn_1x_coco.py', '../_base_/aig.py']
-model = dict(
-    backbone=dict(
-        type='mmdyn.AIGResNet',
-        target_rates=dict(preset='paper', t=0.6),
-        open_probability='calibrated'))
-val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
-test_evaluator = val_evaluator
-default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))
-# Gates are sampled: each rank draws for its own images.
-randomness = dict(seed=None, diff_rank_seed=True)
+_base_ = './mask-rcnn_aig-r50_fpn_1x_coco.py'
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint='torchvision://resnet101')))

@@ -18,7 +18,7 @@ def checkpoint(tmp_path):
     state['tied'] = state['0.weight'].t()  # a view of another weight
     torch.save(dict(state_dict=state, optimizer=dict(state={0: torch.zeros(1000)}), param_schedulers=[],
                     message_hub=dict(log_scalars=dict(loss=HistoryBuffer([1.0], [1]))),
-                    meta=dict(epoch=3, cfg="work_dir = '/home/someone/secret'", experiment_name='secret',
+                    meta=dict(epoch=3, cfg="work_dir = 'secret'", experiment_name='secret',
                               dataset_meta=dict(classes=('cat', 'dog')))), tmp_path / 'epoch_3.pth')
     return tmp_path / 'epoch_3.pth', state
 
