@@ -3,7 +3,8 @@ import argparse
 import os
 
 from mmdyn.launch import (InputError, build_runner, check_datasets, check_same_config, check_work_dir, common_parser,
-                          exit_on_bad_input, guard_load_from, join_process_group, load_config, require_fit)
+                          exit_on_bad_input, guard_load_from, join_process_group, leave_process_group, load_config,
+                          require_fit)
 from mmengine.config import Config
 
 # How each library's visualization hook is told to draw: its options for switching on and for the folder.
@@ -61,6 +62,7 @@ def main() -> None:
     with exit_on_bad_input():
         require_fit(runner.model, cfg.load_from)
     runner.test()
+    leave_process_group()
 
 
 if __name__ == '__main__':

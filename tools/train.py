@@ -3,7 +3,7 @@ import argparse
 
 from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, check_same_config,
                           check_shares, check_work_dir, common_parser, exit_on_bad_input, find_last_checkpoint,
-                          guard_initial_weights, guard_load_from, join_process_group, load_config)
+                          guard_initial_weights, guard_load_from, join_process_group, leave_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -74,6 +74,7 @@ def main() -> None:
         check_initial_backbone(runner.model)
         check_shares(runner.train_loop.dataloader)
     runner.train()
+    leave_process_group()
 
 
 if __name__ == '__main__':
