@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..functional.distributed import global_mean
-from ..functional.residual_sum import residual_sum
+from ..functional.pooling import max_pool
 from ..layers.conditional import run_on_open
 from ..layers.gate import Gate
 from ..layers.residual import Residual
@@ -130,7 +130,7 @@ class AIGBackbone(DynamicBackbone):
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        return self.maxpool(x)
+        return max_pool(self.maxpool, x)
 
     def _run_block(self, name: str, block: nn.Module, x: Tensor, may_overwrite: bool) -> Tensor:
         if not hasattr(block, 'gate'):
@@ -144,7 +144,7 @@ class AIGBackbone(DynamicBackbone):
         return _run_masked(residual, x, decision, with_cp=self.with_cp)
 
     def _decide(self, name: str, gate: Gate, x: Tensor) -> Tensor:
-        # The block before has averaged its output in passing, see `_finish`.
+        # A block that was closed for all images has left its average.
         if self._pooled is None:
             self._pooled = self.pool(x)
         decision, logit = gate(self._pooled)
@@ -188,32 +188,20 @@ class AIGBackbone(DynamicBackbone):
         branch, index = run_on_open(residual.branch, x, decision)
         if branch is None and residual.projection is None:
             return x  # The previous activation has already made it non-negative.
-        shortcut = residual.shortcut(x)
-        if x.device.type == 'cpu' and not torch.is_grad_enabled():
-            return self._finish(residual, branch, index, shortcut, may_overwrite)
         self._pooled = None
+        shortcut = residual.shortcut(x)
         if branch is None:
             return residual.activate(shortcut)
         if index is None:
-            return residual.activate(branch + shortcut)
-        return residual.activate(shortcut.index_add(0, index, branch.to(shortcut.dtype)))
-
-    def _finish(self, residual: Residual, branch: Optional[Tensor], index: Optional[Tensor],
-                shortcut: Tensor, may_overwrite: bool) -> Tensor:
-        """Sum and activation of the images that ran, and the average that the next gate reads."""
-        everywhere, projected = index is None, residual.projection is not None
-        out = shortcut
-        if not (may_overwrite or projected):
-            out = branch if everywhere else shortcut.clone()
-        if projected:
-            self._pooled = self._pooled.new_empty(out.shape[:2])
-        cells = self.valid_cells((out.shape[2], out.shape[3]))
-        ran = range(len(out)) if everywhere else index.tolist()
-        branches = dict(zip(ran, () if branch is None else branch))
-        # Closed images pass a block without projection as they are.
-        for n in range(len(out)) if projected else branches:
-            residual_sum(out[n], branches.get(n), shortcut[n], activation=residual.activation,
-                         cells=cells[n], pooled=self._pooled[n])
+            return residual.activate(branch.add_(shortcut))
+        if torch.is_grad_enabled():
+            return residual.activate(shortcut.index_add(0, index, branch.to(shortcut.dtype)))
+        projected = residual.projection is not None
+        out = shortcut if projected or may_overwrite else shortcut.clone()
+        sums = [out[n].add_(of_image) for n, of_image in zip(index.tolist(), branch)]
+        # What passed an earlier activation is not negative; what was projected may be.
+        for total in [out] if projected else sums:
+            residual.activate(total)
         return out
 
 

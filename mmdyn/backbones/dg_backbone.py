@@ -221,7 +221,7 @@ class DGBackbone(DynamicBackbone):
         residuals = [Residual(block) for block in blocks]
         if self.skips and not torch.is_grad_enabled():
             stage: DAGStage = SparseStage(
-                residuals, workspace=self._workspace, valid_cells=self.valid_cells, **options)
+                residuals, workspace=self._workspace, **options)
         else:
             stage = DAGStage(residuals, **options)
         x, self.decisions.adjacency[name] = stage.run(x)

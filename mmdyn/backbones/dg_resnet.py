@@ -2,6 +2,7 @@
 from mmdet.models.backbones import ResNet
 from torch import Tensor
 
+from ..functional.pooling import max_pool
 from ..registry import MODELS
 from .dg_backbone import DGBackbone
 
@@ -21,4 +22,4 @@ class DGResNet(DGBackbone, ResNet):
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        return self.maxpool(x)
+        return max_pool(self.maxpool, x)

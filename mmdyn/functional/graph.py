@@ -130,24 +130,21 @@ def aggregate(maps: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (N, M).
     """
-    with torch.autocast(maps.device.type, enabled=False):
-        return torch.bmm(weights.to(maps.dtype)[:, None], maps.transpose(0, 1)).squeeze(1)
+    return aggregate_for_all(maps, weights[:, :, None]).squeeze(1)
 
 
-def add_weighted(out: Tensor, maps: Tensor, weights: Tensor, *, keep: bool = False) -> None:
-    """Writes to ``out`` the weighted sum of the maps of several nodes, of one image.
-
-    A matrix-vector product: as fast as :func:`aggregate`, and not a product of matrices to those
-    who count multiply-adds, whose account leaves aggregation out.
+def aggregate_for_all(maps: Tensor, weights: Tensor) -> Tensor:
+    """:func:`aggregate` for several readers at once, whose sources are read once.
 
     Args:
-        out: (M,), written to.
-        maps: (J, M).
-        weights: (J,); rounded to the dtype of the maps.
-        keep: Whether to add to what is in ``out``.
+        maps: (J, N, M).
+        weights: (N, J, R) for R readers.
+
+    Returns:
+        (N, R, M).
     """
     with torch.autocast(maps.device.type, enabled=False):
-        out.addmv_(maps.t(), weights.to(maps.dtype), beta=int(keep))
+        return torch.bmm(weights.transpose(1, 2).to(maps.dtype), maps.transpose(0, 1))
 
 
 def edge_dots(maps: Tensor, other: Tensor) -> Tensor:

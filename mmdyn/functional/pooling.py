@@ -5,7 +5,9 @@ normalisation, with exact zeros. Pooling over the padding would let a picture's 
 change its route, so gates and routers pool over the valid part alone.
 """
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from .torch_versions import has_hooks, is_traced
 
 
 def valid_sizes(images: Tensor) -> Tensor:
@@ -85,11 +87,12 @@ def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
     with torch.autocast(features.device.type, enabled=False):
         features = features.to(torch.promote_types(features.dtype, torch.float32))
         weights = weights.to(features.dtype)
-        # One batched matrix-vector product reads the map once, as a plain mean does.
         if features.is_contiguous(memory_format=torch.channels_last):
             cells = features.permute(0, 2, 3, 1).flatten(1, 2)
-            return torch.bmm(weights[:, None], cells).squeeze(1)
-        return torch.bmm(features.flatten(2), weights[:, :, None]).squeeze(2)
+        else:
+            cells = features.flatten(2).transpose(1, 2)
+        # The weights as a row vector on the left: the other way round is an order slower on CPUs.
+        return torch.bmm(weights[:, None], cells).squeeze(1)
 
 
 def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:
@@ -106,6 +109,23 @@ def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:
         (N, C), in float32 or wider.
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
+    if all(cell == cells[0] for cell in cells):
+        height, width = cells[0]
+        return features[:, :, :height, :width].mean(dim=(2, 3), dtype=dtype)
     means = [features[i:i + 1, :, :h, :w].mean(dim=(2, 3), dtype=dtype)
              for i, (h, w) in enumerate(cells)]
     return torch.cat(means)
+
+
+def max_pool(pool: nn.Module, features: Tensor) -> Tensor:
+    """``pool(features)``; on CPUs at evaluation by oneDNN where it can.
+
+    No gate can skip the stem's pooling, and PyTorch's own loop over contiguous maps is slow: 7 % of a ResNet-50's
+    time without a multiply-add, five to eight times what oneDNN takes for the same result. (Which tells NaN from
+    other values no more.)
+    """
+    own_loop = features.dtype == torch.float32 and features.device.type == 'cpu' and features.is_contiguous()
+    if type(pool) is nn.MaxPool2d and own_loop and torch.backends.mkldnn.is_available() and not (
+            torch.is_grad_enabled() or pool.return_indices or has_hooks(pool) or is_traced()):
+        return pool(features.to_mkldnn()).to_dense()
+    return pool(features)

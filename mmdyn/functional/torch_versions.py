@@ -2,6 +2,7 @@
 from typing import Optional
 
 import torch
+from torch import nn
 from torch.nn.modules import module
 
 
@@ -29,7 +30,9 @@ def backward_keeps_graph() -> bool:
     return True if tell is None else tell()
 
 
-def has_global_hooks() -> bool:
-    """Whether hooks are registered for the forward or backward passes of all modules."""
-    return any((module._global_forward_hooks, module._global_forward_pre_hooks, module._global_backward_hooks,
-                module._global_backward_pre_hooks))
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether calling a module does more than its ``forward``: it has hooks, or all modules have."""
+    own = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    of_all = (module._global_forward_hooks, module._global_forward_pre_hooks, module._global_backward_hooks,
+              module._global_backward_pre_hooks)
+    return any((*own, *of_all))

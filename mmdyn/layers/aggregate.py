@@ -19,7 +19,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from ..functional.graph import edge_dots
-from ..functional.torch_versions import autocast_dtype, has_global_hooks
+from ..functional.torch_versions import autocast_dtype, has_hooks
 from .stage_maps import StageMaps
 
 
@@ -168,8 +168,7 @@ def fuses(conv: nn.Module) -> bool:
     """Whether :class:`AggregateConv` does the same as calling this module."""
     if type(conv) is not nn.Conv2d or conv.padding_mode != 'zeros' or isinstance(conv.padding, str):
         return False
-    return not (conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks
-                or conv._backward_pre_hooks or has_global_hooks())
+    return not has_hooks(conv)
 
 
 def aggregate_conv(stage: StageMaps, j: int, token: Tensor,

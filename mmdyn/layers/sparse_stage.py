@@ -1,19 +1,14 @@
 """SparseStage: a wired stage at evaluation, without what is closed (DG-Net)."""
-from typing import Callable, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
 
-from ..functional.graph import add_weighted
-from ..functional.residual_sum import residual_sum
 from .conditional import run_on_open
 from .dag_stage import DAGStage, Wiring
 from .router import Router
-from .stage_maps import StageMaps
+from .stage_maps import StageMaps, write_sum
 from .workspace import Workspace
-
-# Above this share of open edges, one pass over all maps beats reading the open ones singly.
-_DENSE = 0.5
 
 
 class SparseStage(DAGStage):
@@ -25,14 +20,12 @@ class SparseStage(DAGStage):
 
     Args:
         workspace: Memory for the node outputs, kept between forward passes.
-        valid_cells: Gives the N (h, w) valid parts of a map of size (H, W).
         **kwargs: Those of :class:`mmdyn.layers.dag_stage.DAGStage`.
     """
 
-    def __init__(self, *args, workspace: Workspace,
-                 valid_cells: Callable[[tuple[int, int]], list[list[int]]], **kwargs) -> None:
+    def __init__(self, *args, workspace: Workspace, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.workspace, self.valid_cells = workspace, valid_cells
+        self.workspace = workspace
 
     @torch.no_grad()
     def run(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,14 +64,11 @@ class SparseStage(DAGStage):
         """
         weights = stage.adjacency[:, :i, i].tolist()
         images = [n for n, row in enumerate(weights) if any(row)]
-        stored = i < stage.nodes - 1
         if not images:
-            if stored:
-                stage.maps[i].zero_()
             return None, None
-        x = self._read(stage, i, weights, images)
+        x = self._read(stage, weights, images)
         branch = self.residuals[i].branch(x)
-        if stored:
+        if i < stage.nodes - 1:
             y = stage.output(i)
         else:
             y = branch if len(images) == len(weights) else torch.empty_like(stage.output(0))
@@ -86,21 +76,21 @@ class SparseStage(DAGStage):
 
     def _finish(self, i: int, y: Tensor, branch: Tensor, shortcut: Optional[Tensor],
                 images: list[int]) -> Tensor:
-        """Writes y_i = branch (+ shortcut), rectified if node i is; returns its averages (N, C)."""
-        cells = self.valid_cells((y.shape[2], y.shape[3]))
-        pooled = y.new_zeros(y.shape[:2], dtype=torch.promote_types(y.dtype, torch.float32))
-        for row, n in enumerate(images):
-            residual_sum(y[n], branch[row], None if shortcut is None else shortcut[row],
-                         activation=torch.relu_ if self.rectifies(i) else None,
-                         cells=cells[n], pooled=pooled[n])
-        # What is dead is exactly 0: a dense read multiplies it by 0.
-        for n in set(range(len(y))).difference(images):
-            y[n].zero_()
-        return pooled
+        """Writes y_i = branch (+ shortcut), rectified if node i is; returns its averages (N, C).
 
-    def _read(self, stage: StageMaps, j: int, weights: list[list[float]],
+        Neither the map nor the average of an image that the node is dead for means anything.
+        """
+        if len(images) == len(y):
+            write_sum(y, branch, shortcut, rectify=self.rectifies(i))
+        else:
+            for row, n in enumerate(images):
+                write_sum(y[n], branch[row], None if shortcut is None else shortcut[row],
+                          rectify=self.rectifies(i))
+        return self.pool(y)
+
+    def _read(self, stage: StageMaps, weights: list[list[float]],
               images: list[int]) -> Tensor:
-        """What vertex j reads, for these images only; may be a view of the buffer."""
+        """What a vertex reads, for these images only; may be a view of the buffer."""
         everywhere = len(images) == len(weights)
         sources = {tuple((i, w) for i, w in enumerate(weights[n]) if w) for n in images}
         if len(sources) == 1 and (everywhere or len(images) == 1):
@@ -111,41 +101,38 @@ class SparseStage(DAGStage):
                 return torch.relu(x) if self.rectify_inputs else x
         flat = stage.maps.new_empty(len(images), stage.maps.shape[2])
         for out, n in zip(flat, images):
-            _accumulate(stage, j, n, weights[n], out)
+            _accumulate(stage, n, weights[n], out)
         x = stage.unflatten(flat)
         return x.relu_() if self.rectify_inputs else x
 
     def _read_output(self, stage: StageMaps, y: Optional[Tensor]) -> Tensor:
         """The stage's output; reuses the memory of ``y``, the last node's output."""
-        nodes = stage.nodes
         weights = stage.adjacency[:, :-1, -1].tolist()
         own = [row.pop() for row in weights]
         if y is None or not any(own):
-            x = self._read(stage, nodes, weights, list(range(len(weights))))
+            x = self._read(stage, weights, list(range(len(weights))))
             # The buffer is written anew by the next forward pass.
             shared = x.untyped_storage().data_ptr() == stage.maps.untyped_storage().data_ptr()
             return x.clone() if shared else x
         flat = stage.flatten(y)
-        if any(weight != 1 for weight in own):
-            flat.mul_(stage.adjacency[:, nodes - 1, -1:].to(flat.dtype))
-        for n, row in enumerate(weights):
-            _accumulate(stage, nodes, n, row, flat[n], keep=True)
+        for n, (row, weight) in enumerate(zip(weights, own)):
+            if weight not in (0, 1):
+                flat[n].mul_(weight)
+            _accumulate(stage, n, row, flat[n], keep=bool(weight))
         x = stage.unflatten(flat)
         return x.relu_() if self.rectify_inputs else x
 
 
-def _accumulate(stage: StageMaps, j: int, n: int, weights: list[float], out: Tensor, *,
+def _accumulate(stage: StageMaps, n: int, weights: list[float], out: Tensor, *,
                 keep: bool = False) -> None:
-    """Writes (or adds) to ``out`` what vertex j reads of image n."""
-    sources = [i for i, weight in enumerate(weights) if weight]
-    if len(sources) > 2:
-        low, high = sources[0], sources[-1] + 1
-        if len(sources) > _DENSE * (high - low):
-            add_weighted(out, stage.maps[low:high, n], stage.adjacency[n, low:high, j], keep=keep)
-            return
-    for i in sources:
-        if keep:
-            out.add_(stage.maps[i, n], alpha=weights[i])
-        else:
-            torch.mul(stage.maps[i, n], weights[i], out=out)
+    """Writes (or adds) to ``out`` the weighted sum of the nodes' maps of image n."""
+    # Half precision would lose a little with every addition.
+    total = out.to(torch.promote_types(out.dtype, torch.float32))
+    for i, weight in enumerate(weights):
+        if weight and keep:
+            total.add_(stage.maps[i, n], alpha=weight)
+        elif weight:
+            torch.mul(stage.maps[i, n], weight, out=total)
             keep = True
+    if total is not out:
+        out.copy_(total)

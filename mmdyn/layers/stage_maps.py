@@ -5,14 +5,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
-from ..functional.graph import aggregate, edge_dots
+from ..functional.graph import aggregate, aggregate_for_all, edge_dots
 from ..functional.torch_versions import backward_keeps_graph
 
 # On CPUs, nodes are worked off in blocks of this many: what they get from outside their block is
 # one matrix product, which reads those maps once a block and not once a node.
 _BLOCK = 8
-# Elements that are added and rectified at a time, while they are in the cache.
-_PIECE = 1 << 17
 
 
 class StageMaps:
@@ -52,7 +50,6 @@ class StageMaps:
         self._highest = 0
         # First node of the current block -> what its nodes get from outside of it.
         self._reads: dict[int, Tensor] = {}
-        self._complete: set[int] = set()
         self._sums: dict[int, Tensor] = {}
         self._dots: dict[int, Tensor] = {}
 
@@ -72,19 +69,10 @@ class StageMaps:
         return self.unflatten(self.maps[i])
 
     def write(self, i: int, branch: Tensor, shortcut: Optional[Tensor], rectify: bool) -> Tensor:
-        """Stores y_i = branch (+ shortcut), rectified if asked for; returns :meth:`output`."""
+        """:func:`write_sum` to y_i, which it returns."""
         y = self.output(i)
-        flat = [self.maps[i].view(-1), self.flatten(branch).view(-1)]
-        if shortcut is not None:
-            flat.append(self.flatten(shortcut).view(-1))
-        pieces = zip(*(t.split(_PIECE if t.device.type == 'cpu' else len(t)) for t in flat))
-        for out, first, *second in pieces:
-            if second:
-                torch.add(first, second[0], out=out)
-            else:
-                out.copy_(first)
-            if rectify:
-                out.relu_()
+        y = self.output(i)
+        write_sum(y, branch, shortcut, rectify=rectify)
         return y
 
     def read(self, j: int) -> Tensor:
@@ -94,18 +82,13 @@ class StageMaps:
             self._reads.clear()
             return self.read_anew(j)
         if start not in self._reads:
-            self._reads = {start: _outside(
+            self._reads = {start: aggregate_for_all(
                 self.maps[:start], self.adjacency[:, :start, start:start + self._block])}
-            self._complete.clear()
-        x = self._reads[start][j - start]
-        if j not in self._complete:
-            self._complete.add(j)
-            if j > start:
-                weights = self.adjacency[:, start:j, j].to(x.dtype)
-                x[:, None].baddbmm_(weights[:, None], self.maps[start:j].transpose(0, 1))
-            if self.rectify_inputs:
-                x.relu_()
-        return self.unflatten(x)
+        x = self._reads[start][:, j - start]
+        if j > start:
+            x = aggregate(self.maps[start:j], self.adjacency[:, start:j, j]).add_(x)
+        x = self.unflatten(x.contiguous())
+        return x.relu_() if self.rectify_inputs else x
 
     def read_anew(self, j: int) -> Tensor:
         """:meth:`read`, in memory of its own."""
@@ -176,11 +159,10 @@ class StageMaps:
             else:
                 if start not in self._sums:
                     weights_outside = self.adjacency[:, start:end, end:last].transpose(1, 2)
-                    self._sums = {start: _outside(self._gradients[end:last], weights_outside)}
-                total = self._sums[start][i - start]
-                if i + 1 < end:
-                    weights = weights.to(total.dtype)[:, None]
-                    total[:, None].baddbmm_(weights, inside.transpose(0, 1))
+                    self._sums = {
+                        start: aggregate_for_all(self._gradients[end:last], weights_outside)}
+                total = self._sums[start][:, i - start]
+                total = aggregate(inside, weights).add_(total) if i + 1 < end else total.contiguous()
         if self._output_gradient is not None:
             weight = self.adjacency[:, i, -1:].to(self._output_gradient.dtype)
             if total is None:
@@ -194,10 +176,11 @@ class StageMaps:
         return start, min(start + self._block, self._highest + 1)
 
 
-def _outside(maps: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums for several readers at once: (J, N, M) and (N, J, B) -> (B, N, M)."""
-    sums = maps.new_empty(weights.shape[2], *maps.shape[1:])
-    weights = weights.to(maps.dtype).transpose(1, 2)
-    for n, of_image in enumerate(weights):
-        torch.mm(of_image, maps[:, n], out=sums[:, n])
-    return sums
+def write_sum(out: Tensor, branch: Tensor, shortcut: Optional[Tensor], *, rectify: bool) -> None:
+    """Stores a node's output, ``branch (+ shortcut)``, rectified if asked for. Without gradient."""
+    if shortcut is None:
+        out.copy_(branch)
+    else:
+        torch.add(branch, shortcut, out=out)
+    if rectify:
+        out.relu_()

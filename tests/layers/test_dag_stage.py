@@ -59,7 +59,7 @@ def options(node, threshold=0.4, forced=None, n=3):
 
 
 def sparse(residuals, **kwargs):
-    return SparseStage(residuals, valid_cells=lambda size: CELLS.tolist(),
+    return SparseStage(residuals,
                        **{'workspace': Workspace(), **kwargs})
 
 
@@ -184,15 +184,15 @@ def test_skipping_equals_masking_and_an_image_alone_equals_its_row(kind, node, t
     workspace = Workspace()
     with torch.no_grad():
         residuals = [Residual(b) for b in stage]
-        masked = dict(options(node, threshold), pool=lambda y: cropped_pool(y, CELLS.tolist()))
-        wanted, adjacency = DAGStage(residuals, **masked).run(x)
+        chosen = dict(options(node, threshold), pool=lambda y: cropped_pool(y, CELLS[:len(y)].tolist()))
+        wanted, adjacency = DAGStage(residuals, **chosen).run(x)
         for _ in range(2):
             out, skipped = sparse(
-                residuals, **options(node, threshold), workspace=workspace).run(x)
+                residuals, **chosen, workspace=workspace).run(x)
             assert torch.equal(adjacency > 0, skipped > 0)
             assert torch.allclose(adjacency, skipped, rtol=1e-10)
             assert torch.allclose(out, wanted, rtol=1e-10, atol=1e-12)
-        first = sparse(residuals, **options(node, threshold, n=1), workspace=workspace)
+        first = sparse(residuals, **chosen, workspace=workspace)
         alone, row = first.run(x[:1])
         assert torch.allclose(alone, wanted[:1], rtol=1e-10, atol=1e-12)
         assert torch.allclose(row, adjacency[:1])

@@ -27,7 +27,6 @@ from trained_model import check_size
 MEASURES = ('train', 'memory', 'infer', 'rates')
 # Where other processes take the cores away, only the time that this one has computed means anything.
 CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
-WARM_UP_ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,7 @@ class Row:
 
 def interleave(functions: dict[str, Callable[[], object]],
                runs: int,
+               warm_up: int = 2,
                prepare: Callable[[], None] = lambda: None,
                synchronise: Callable[[], None] = lambda: None,
                clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
@@ -64,7 +64,8 @@ def interleave(functions: dict[str, Callable[[], object]],
 
     Args:
         functions: Name -> what to time.
-        runs: Rounds that count; some more come first, to warm up.
+        runs: Rounds that count.
+        warm_up: Rounds before them.
         prepare: Called, untimed, before each round.
         synchronise: Waits until the device has finished.
         clock: In seconds.
@@ -76,7 +77,7 @@ def interleave(functions: dict[str, Callable[[], object]],
     gc.collect()
     gc.disable()
     try:
-        for turn in range(-WARM_UP_ROUNDS, runs):
+        for turn in range(-warm_up, runs):
             prepare()
             names = list(functions)
             # Whoever runs second finds the caches as the first has left them.
@@ -173,7 +174,7 @@ class Benchmark:
         with pair.evaluation(), torch.no_grad():
             times = interleave(functions, prepare=prepare, **self.timing)
         dense = self.batch * pair.static_macs(self.size)
-        macs = [sum(cost.macs for cost in pair.account.images(run)) for run in decisions[WARM_UP_ROUNDS:]]
+        macs = [sum(cost.macs for cost in pair.account.images(run)) for run in decisions[-len(times['dynamic']):]]
         what = 'inference' if rate is None else f'inference, open rate {rate:g}'
         # Of a whole detector, the backbone's multiply-adds are a part only.
         ratios = None if isinstance(pair, DetectorPair) else [run / dense for run in macs]
@@ -184,7 +185,8 @@ def measure(pair: BackbonePair, args: argparse.Namespace) -> list[Row]:
     rows = []
     for batch in args.batch:
         benchmark = Benchmark(
-            pair, batch, tuple(args.size), args.decisions, args.wiring, runs=args.runs, clock=CLOCKS[args.clock])
+            pair, batch, tuple(args.size), args.decisions, args.wiring, runs=args.runs, warm_up=args.warm_up,
+            clock=CLOCKS[args.clock])
         for what in args.measure:
             if what == 'rates':
                 rows += [benchmark.infer(rate) for rate in args.open_rate]
@@ -219,6 +221,8 @@ def parse_args() -> argparse.Namespace:
     add('--channels-last', action='store_true', help='both networks in the channels-last memory format')
     add('--whole-detector', action='store_true', help="time inference of the config's whole detector")
     add('--runs', type=int, default=20, help='rounds of each measurement (default: %(default)s)')
+    add('--warm-up', type=int, default=2, help='rounds before them; with random decisions on CPUs take 30, since oneDNN '
+        'compiles a kernel for each new number of open images (default: %(default)s)')
     add('--clock', choices=CLOCKS, default='wall',
         help='what to time; on a busy machine, use --clock cpu --threads 1 (default: %(default)s)')
     add('--threads', type=int, help="CPU threads (default: torch's choice)")
@@ -230,8 +234,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with exit_on_bad_input():
-        if len(args.size) > 2 or min(args.size + args.batch + [args.runs]) < 1:
-            raise InputError('--size takes one or two numbers; sizes, batches and runs must be at least 1')
+        if len(args.size) > 2 or min(args.size + args.batch + [args.runs, args.warm_up]) < 1:
+            raise InputError('--size takes one or two numbers; sizes, batches and rounds must be at least 1')
         args.size = (args.size * 2)[:2]
         for rate in args.open_rate:
             if not 0 <= rate <= 1:
