@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..functional.distributed import global_mean
 from ..functional.pooling import max_pool
-from ..layers.conditional import run_on_open
+from ..layers.conditional import gather, portions, run_on_open
 from ..layers.gate import Gate
 from ..layers.residual import Residual
 from .dynamic_backbone import DynamicBackbone
@@ -185,24 +185,37 @@ class AIGBackbone(DynamicBackbone):
 
     def _run_skipped(self, residual: Residual, x: Tensor, decision: Tensor,
                      may_overwrite: bool) -> Tensor:
-        branch, index = run_on_open(residual.branch, x, decision)
-        if branch is None and residual.projection is None:
+        if torch.is_grad_enabled() or x.device.type != 'cpu':
+            return self._run_gathered(residual, x, decision)
+        ran = [n for n, is_open in enumerate(decision.tolist()) if is_open]
+        projected = residual.projection is not None
+        if not (ran or projected):
             return x  # The previous activation has already made it non-negative.
         self._pooled = None
-        shortcut = residual.shortcut(x)
-        if branch is None:
-            return residual.activate(shortcut)
-        if index is None:
-            return residual.activate(branch.add_(shortcut))
-        if torch.is_grad_enabled():
-            return residual.activate(shortcut.index_add(0, index, branch.to(shortcut.dtype)))
-        projected = residual.projection is not None
-        out = shortcut if projected or may_overwrite else shortcut.clone()
-        sums = [out[n].add_(of_image) for n, of_image in zip(index.tolist(), branch)]
-        # What passed an earlier activation is not negative; what was projected may be.
-        for total in [out] if projected else sums:
-            residual.activate(total)
+        out = residual.shortcut(x)
+        if not (projected or may_overwrite):
+            out = out.clone()
+        for images in portions(ran, out):
+            branch = residual.branch(gather(x, images))
+            for n, of_image in zip(images, branch):
+                residual.activate(out[n].add_(of_image))
+        if projected:
+            for n in set(range(len(out))).difference(ran):
+                residual.activate(out[n])
         return out
+
+    def _run_gathered(self, residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
+        """The same in a few large operations, and with a backward pass."""
+        branch, index = run_on_open(residual.branch, x, decision)
+        if branch is None and residual.projection is None:
+            return x
+        self._pooled = None
+        shortcut = residual.shortcut(x)
+        if index is None:
+            return residual.activate(branch + shortcut)
+        if branch is not None:
+            shortcut = shortcut.index_add(0, index, branch.to(shortcut.dtype))
+        return residual.activate(shortcut)
 
 
 def _gate_options(gate: Optional[dict]) -> dict:

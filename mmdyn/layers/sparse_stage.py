@@ -1,10 +1,10 @@
 """SparseStage: a wired stage at evaluation, without what is closed (DG-Net)."""
-from typing import Optional
+from typing import Optional, Sequence
 
 import torch
 from torch import Tensor
 
-from .conditional import run_on_open
+from .conditional import gather, portions, run_on_open
 from .dag_stage import DAGStage, Wiring
 from .router import Router
 from .stage_maps import StageMaps, write_sum
@@ -37,7 +37,8 @@ class SparseStage(DAGStage):
         stage = StageMaps(first, nodes, wiring.values, rectify_inputs=self.rectify_inputs,
                           storage=storage)
         y: Optional[Tensor] = stage.output(0)
-        pooled = self._finish(0, y, first, shortcut, list(range(len(first))))
+        self._write(0, y, range(len(first)), first, shortcut)
+        pooled: Optional[Tensor] = self.pool(y)
         for i, residual in enumerate(self.residuals):
             if i > 0:
                 y, pooled = self._run_node(stage, i)
@@ -60,44 +61,37 @@ class SparseStage(DAGStage):
         """Runs node i for the images that it is alive for.
 
         Returns:
-            y_i (N, C, H, W) and its averages (N, C); None and None if it is dead for all.
+            y_i (N, C, H, W) and its averages (N, C), which mean nothing for images that it is
+            dead for; None and None if it is dead for all.
         """
         weights = stage.adjacency[:, :i, i].tolist()
         images = [n for n, row in enumerate(weights) if any(row)]
         if not images:
             return None, None
-        x = self._read(stage, weights, images)
-        branch = self.residuals[i].branch(x)
-        if i < stage.nodes - 1:
-            y = stage.output(i)
-        else:
-            y = branch if len(images) == len(weights) else torch.empty_like(stage.output(0))
-        return y, self._finish(i, y, branch, x if self.whole_blocks else None, images)
+        y = stage.output(i) if i < stage.nodes - 1 else torch.empty_like(stage.output(0))
+        for portion in portions(images, y):
+            x = self._read(stage, weights, portion)
+            self._write(i, y, portion, self.residuals[i].branch(x), x if self.whole_blocks else None)
+        return y, self.pool(y)
 
-    def _finish(self, i: int, y: Tensor, branch: Tensor, shortcut: Optional[Tensor],
-                images: list[int]) -> Tensor:
-        """Writes y_i = branch (+ shortcut), rectified if node i is; returns its averages (N, C).
-
-        Neither the map nor the average of an image that the node is dead for means anything.
-        """
+    def _write(self, i: int, y: Tensor, images: Sequence[int], branch: Tensor,
+               shortcut: Optional[Tensor]) -> None:
+        """Writes y_i = branch (+ shortcut) of these images, rectified if node i is."""
         if len(images) == len(y):
             write_sum(y, branch, shortcut, rectify=self.rectifies(i))
-        else:
-            for row, n in enumerate(images):
-                write_sum(y[n], branch[row], None if shortcut is None else shortcut[row],
-                          rectify=self.rectifies(i))
-        return self.pool(y)
+            return
+        for row, n in enumerate(images):
+            write_sum(y[n], branch[row], None if shortcut is None else shortcut[row],
+                      rectify=self.rectifies(i))
 
     def _read(self, stage: StageMaps, weights: list[list[float]],
-              images: list[int]) -> Tensor:
+              images: Sequence[int]) -> Tensor:
         """What a vertex reads, for these images only; may be a view of the buffer."""
-        everywhere = len(images) == len(weights)
         sources = {tuple((i, w) for i, w in enumerate(weights[n]) if w) for n in images}
-        if len(sources) == 1 and (everywhere or len(images) == 1):
+        if len(sources) == 1:
             (only, weight), *others = sources.pop()
             if not others and weight == 1:
-                x = stage.output(only)
-                x = x if everywhere else x[images[0]:images[0] + 1]
+                x = gather(stage.output(only), images)
                 return torch.relu(x) if self.rectify_inputs else x
         flat = stage.maps.new_empty(len(images), stage.maps.shape[2])
         for out, n in zip(flat, images):
