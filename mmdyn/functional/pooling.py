@@ -124,8 +124,8 @@ def max_pool(pool: nn.Module, features: Tensor) -> Tensor:
     time without a multiply-add, five to eight times what oneDNN takes for the same result. (Which tells NaN from
     other values no more.)
     """
-    own_loop = features.dtype == torch.float32 and features.device.type == 'cpu' and features.is_contiguous()
-    if type(pool) is nn.MaxPool2d and own_loop and torch.backends.mkldnn.is_available() and not (
-            torch.is_grad_enabled() or pool.return_indices or has_hooks(pool) or is_traced()):
-        return pool(features.to_mkldnn()).to_dense()
-    return pool(features)
+    ours = features.dtype == torch.float32 and features.device.type == 'cpu' and features.is_contiguous()
+    ours = ours and type(pool) is nn.MaxPool2d and pool.dilation in (1, (1, 1)) and not pool.return_indices
+    if torch.is_grad_enabled() or not ours or not torch.backends.mkldnn.is_available() or has_hooks(pool) or is_traced():
+        return pool(features)
+    return pool(features.to_mkldnn()).to_dense()

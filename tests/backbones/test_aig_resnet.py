@@ -6,6 +6,7 @@ import torch
 from mmdet.models.backbones import ResNet, ResNeXt
 from mmengine.registry import MODELS
 
+from mmdyn.layers import conditional
 from mmdyn.backbones import AIGResNet, AIGResNetCIFAR, AIGResNeXt
 
 GCB = [dict(cfg=dict(type='ContextBlock', ratio=1. / 16), stages=(False, True, True, True),
@@ -70,7 +71,9 @@ def test_all_gates_closed_leaves_the_shortcuts(execution):
 
 @pytest.mark.parametrize('depth', [18, 50])
 @pytest.mark.parametrize('batch', [1, 2, 5])
-def test_skipped_equals_masked(depth, batch):
+@pytest.mark.parametrize('cache', [1, 20_000, 8 << 20])  # one image at a time, a few, all
+def test_skipped_equals_masked(depth, batch, cache, monkeypatch):
+    monkeypatch.setattr(conditional, '_CACHE', cache)
     _, backbone = static_and_dynamic(depth, {})
     backbone = backbone.double().eval()
     images = torch.randn(batch, 3, 64, 64, dtype=torch.float64)

@@ -7,6 +7,7 @@ import torch
 from dg_cases import (assert_close, assert_equal, assert_every_parameter_has_a_gradient,
                       randomize_routers, static_and_dynamic)
 from mmdet.models.backbones import ResNet
+from mmdyn.layers import conditional
 from mmdyn.backbones.dg_resnet import DGResNet
 from mmdyn.functional.graph import chain_adjacency
 from torch import nn
@@ -66,8 +67,10 @@ def test_forced_decisions_keep_the_gradient_of_every_router():
         assert_every_parameter_has_a_gradient(backbone, torch.randn(2, 3, 64, 64))
 
 
+@pytest.mark.parametrize('cache', [1, 500_000, 8 << 20])  # one image at a time, a few, all
 @pytest.mark.parametrize('node', ['branch', 'block'])
-def test_skip_equals_mask_and_an_image_alone_equals_its_row_in_a_padded_batch(node):
+def test_skip_equals_mask_and_an_image_alone_equals_its_row_in_a_padded_batch(node, cache, monkeypatch):
+    monkeypatch.setattr(conditional, '_CACHE', cache)
     backbone = DGResNet(depth=50, node=node, threshold=0.9, init='complete').eval().double()
     randomize_routers(backbone)
     images = torch.zeros(3, 3, 96, 96, dtype=torch.float64)

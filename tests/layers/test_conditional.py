@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from mmdyn.layers.conditional import run_on_open
+from mmdyn.layers import conditional
+from mmdyn.layers.conditional import gather, portions, run_on_open
 
 
 @pytest.mark.parametrize('is_open', [[1, 0, 1], [0, 0, 1], [1, 1, 1], [0, 0, 0]])
@@ -33,3 +34,23 @@ def test_the_images_that_run_keep_their_memory_format(memory_format):
     seen, index = run_on_open(lambda x: x, images, torch.tensor([1., 0., 1., 1.]))
     assert seen.is_contiguous(memory_format=memory_format)
     assert torch.equal(seen, images[[0, 2, 3]])
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('images', [[2], [1, 2], [0, 1, 2, 3], [0, 2, 3]])
+def test_neighbours_are_gathered_without_a_copy(images, memory_format):
+    maps = torch.randn(4, 3, 5, 6).contiguous(memory_format=memory_format)
+    gathered = gather(maps, images)
+    assert torch.equal(gathered, maps[images])
+    assert gathered.is_contiguous(memory_format=memory_format)
+    is_view = gathered.untyped_storage().data_ptr() == maps.untyped_storage().data_ptr()
+    assert is_view == (images != [0, 2, 3])
+
+
+def test_portions_fit_the_cache_and_leave_no_image_out(monkeypatch):
+    maps = torch.empty(6, 2, 4, 4)  # 128 bytes an image
+    monkeypatch.setattr(conditional, '_CACHE', 300)
+    assert portions([0, 2, 3, 4, 5], maps) == [[0, 2], [3, 4], [5]]
+    assert portions([], maps) == []
+    monkeypatch.setattr(conditional, '_CACHE', 100)  # too small for a single one
+    assert portions([1, 4], maps) == [[1], [4]]
