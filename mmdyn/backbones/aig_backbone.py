@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..functional.distributed import global_mean
-from ..functional.pooling import max_pool
+from ..functional.max_pool import max_pool
 from ..layers.conditional import gather, portions, run_on_open
 from ..layers.gate import Gate
 from ..layers.residual import Residual

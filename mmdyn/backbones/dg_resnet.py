@@ -2,7 +2,7 @@
 from mmdet.models.backbones import ResNet
 from torch import Tensor
 
-from ..functional.pooling import max_pool
+from ..functional.max_pool import max_pool
 from ..registry import MODELS
 from .dg_backbone import DGBackbone
 

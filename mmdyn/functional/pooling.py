@@ -5,9 +5,7 @@ normalisation, with exact zeros. Pooling over the padding would let a picture's 
 change its route, so gates and routers pool over the valid part alone.
 """
 import torch
-from torch import Tensor, nn
-
-from .torch_versions import has_hooks, is_traced
+from torch import Tensor
 
 
 def valid_sizes(images: Tensor) -> Tensor:
@@ -115,17 +113,3 @@ def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:
     means = [features[i:i + 1, :, :h, :w].mean(dim=(2, 3), dtype=dtype)
              for i, (h, w) in enumerate(cells)]
     return torch.cat(means)
-
-
-def max_pool(pool: nn.Module, features: Tensor) -> Tensor:
-    """``pool(features)``; on CPUs at evaluation by oneDNN where it can.
-
-    No gate can skip the stem's pooling, and PyTorch's own loop over contiguous maps is slow: 7 % of a ResNet-50's
-    time without a multiply-add, five to eight times what oneDNN takes for the same result. (Which tells NaN from
-    other values no more.)
-    """
-    ours = features.dtype == torch.float32 and features.device.type == 'cpu' and features.is_contiguous()
-    ours = ours and type(pool) is nn.MaxPool2d and pool.dilation in (1, (1, 1)) and not pool.return_indices
-    if torch.is_grad_enabled() or not ours or not torch.backends.mkldnn.is_available() or has_hooks(pool) or is_traced():
-        return pool(features)
-    return pool(features.to_mkldnn()).to_dense()

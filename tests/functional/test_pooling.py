@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmdyn.functional.pooling import (cropped_pool, max_pool, pooling_weights, valid_cells, valid_sizes,
+from mmdyn.functional.pooling import (cropped_pool, pooling_weights, valid_cells, valid_sizes,
                                       weighted_pool)
 
 
@@ -48,26 +48,3 @@ def test_half_precision_is_pooled_in_float32_under_autocast(dtype):
         pooled = pool(features, torch.tensor([[64, 64]]), (64, 64))
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(pooled, features.float().mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize('pool', [torch.nn.MaxPool2d(3, 2, 1), torch.nn.MaxPool2d(2, 2, ceil_mode=True),
-                                  torch.nn.MaxPool2d(3, 2, 1, dilation=2), torch.nn.AvgPool2d(2)])
-@pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16])
-def test_max_pool_is_the_module_to_the_last_bit(pool, dtype):
-    features = torch.randn(2, 5, 33, 17).to(dtype)
-    for maps in (features, features.contiguous(memory_format=torch.channels_last), features[:, :, 1:]):
-        with torch.no_grad():
-            pooled = max_pool(pool, maps)
-        wanted = pool(maps)
-        assert torch.equal(pooled, wanted) and pooled.stride() == wanted.stride()
-
-
-def test_max_pool_shows_hooks_an_ordinary_tensor_and_has_a_gradient():
-    pool = torch.nn.MaxPool2d(3, 2, 1)
-    features = torch.randn(1, 2, 8, 8, requires_grad=True)
-    assert max_pool(pool, features).requires_grad
-    seen = []
-    pool.register_forward_hook(lambda module, args, out: seen.append(args[0].is_mkldnn))
-    with torch.no_grad():
-        max_pool(pool, features)
-    assert seen == [False]
