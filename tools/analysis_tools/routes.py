@@ -117,18 +117,21 @@ def class_sections(dump: RouteDump) -> list[Section]:
     ]
 
 
-def images_section(dump: RouteDump) -> Section:
-    order = np.argsort(dump.gmacs / dump.dense_gmacs, kind='stable')
+def images_section(dump: RouteDump, rng: np.random.Generator) -> Section:
+    title = 'Least and most expensive images'
     count = min(2 * COLUMNS, len(dump) // 2)
     if not count:
-        return Section('images', 'Least and most expensive images', 'Left out: there is only one image.')
+        return Section('images', title, 'Left out: there is only one image.')
+    # Images of equal cost are many, and in the dump's order those of one class come together.
+    order = np.lexsort((rng.random(len(dump)), dump.gmacs / dump.dense_gmacs))
     sheet, missing = figures.draw_contact_sheet(
         dump, [('least expensive for their size', order[:count]),
                ('most expensive for their size', order[::-1][:count])], COLUMNS)
     note = f'{missing} of {2 * count} image files were not found; paths are relative to where the dump was made.'
     if missing == 2 * count:
-        return Section('images', 'Least and most expensive images', f'Left out: {note}')
-    return Section('images', 'Least and most expensive images', note if missing else '', sheet)
+        return Section('images', title, f'Left out: {note}')
+    text = 'Relative to the dense cost of an image of that size; of images that cost the same, some are chosen at random.'
+    return Section('images', title, f'{text}\n{note}' if missing else text, sheet)
 
 
 def cluster_section(dump: RouteDump, clusters: int, seed: int, rng: np.random.Generator) -> Section:
@@ -210,7 +213,7 @@ def make_sections(dump: RouteDump, args: argparse.Namespace, groups: Optional[tu
     else:
         sections.append(Section('heatmap', 'Classes', 'Left out: the dump was made without ground truth.'))
     return [*sections, cluster_section(dump, args.clusters, args.seed, rng), objects_section(dump),
-            images_section(dump)]
+            images_section(dump, rng)]
 
 
 def main() -> None:
