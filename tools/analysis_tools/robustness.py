@@ -23,7 +23,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_datasets, exit_on_bad_input
+from mmdyn.launch import InputError, check_datasets, check_work_dir, exit_on_bad_input
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -115,6 +115,7 @@ def study_classifiers(args: argparse.Namespace, cfg: Config) -> list[adversarial
     check_datasets(cfg, ('val', ))
     batches = [(pixels.to(args.device), labels.to(args.device))
                for pixels, labels in read_batches(cfg, args.num_images)]
+    check_work_dir(str(out_folder(args)))
     rows = []
     for name, model in subjects:
         torch.manual_seed(0)  # PGD starts at random
@@ -137,6 +138,7 @@ def study_detectors(args: argparse.Namespace, cfg: Config) -> list[corrupted.Cor
     subjects = [('dynamic', cfg, args.checkpoint, True)]
     if args.static:
         subjects.insert(0, ('static', *read_static(args), False))
+    check_work_dir(str(out_folder(args)))
     rows = []
     for name, own, checkpoint, dynamic in subjects:
         own.work_dir = str(out_folder(args) / name)
@@ -205,7 +207,6 @@ def main() -> None:
         cfg = read_config(args)
         rows = (study_detectors if cfg.get('default_scope', 'mmdet') == 'mmdet' else study_classifiers)(args, cfg)
     folder = out_folder(args)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'robustness.md').write_text(table(rows) + '\n', encoding='utf-8')
     draw(rows).savefig(folder / 'robustness.png', dpi=110)
     print(f'\n{table(rows)}\n\ntable: {folder / "robustness.md"}\nfigure: {folder / "robustness.png"}')
