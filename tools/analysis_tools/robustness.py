@@ -174,17 +174,18 @@ def draw(rows: Rows) -> Figure:
     kind, strength, score = ('attack', 'epsilon', 'accuracy') if attacked else ('corruption', 'severity', 'ap')
     names = {score: 'accuracy' if attacked else 'AP', 'ratio': 'dynamic / dense cost', 'changed': 'decisions changed'}
     kinds = [own for own in dict.fromkeys(getattr(row, kind) for row in rows) if own != 'none']
+    strengths = sorted({getattr(row, strength) for row in rows})
     figure = Figure(figsize=(max(2.6 * len(kinds), 5), 7), layout='constrained')
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(names), len(kinds), sharex=True, sharey='row', squeeze=False)
     for axes_of_row, value in zip(panels, names):
         for axes, own in zip(axes_of_row, kinds):
             _draw_lines(axes, [row for row in rows if getattr(row, kind) in (own, 'none')], strength, value)
-            axes.set_ylim(bottom=0)
-        axes_of_row[0].set_ylabel(names[value])
+        # Only now: a limit that is set ends the scaling, which the panels of a row share.
+        axes_of_row[0].set(ylabel=names[value], ylim=(0, 1.03 if value == 'ratio' else None))
     for own, top, bottom in zip(kinds, panels[0], panels[-1]):
         top.set_title(own.replace('_', ' '), fontsize=10)
-        bottom.set_xlabel('epsilon x 255' if attacked else 'severity')
+        bottom.set(xlabel='epsilon x 255' if attacked else 'severity', xticks=strengths)
     panels[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
