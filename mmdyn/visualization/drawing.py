@@ -134,15 +134,18 @@ def _legend(graph: InferenceGraph) -> list[Artist]:
         handles: list[Artist] = [Patch(fc=RUN, ec=RUN, label='block that ran'),
                                  Patch(fc='white', ec=FAINT, hatch='////', label='block that was skipped')]
         return handles + [Patch(fc=DARK, ec=DARK, label='block that always runs')] * always
-    node = dict(ls='', marker='o', ms=9)
     return [
-        Line2D([], [], color=RUN, label='node that ran', **node),
-        *[Line2D([], [], color=DARK, label='node that always runs', **node)] * always,
-        Line2D([], [], mfc='white', mec=FAINT, label='dead node: no open edge into it', **node),
+        _dot(RUN, RUN, 'node that ran'),
+        *[_dot(DARK, DARK, 'node that always runs')] * always,
+        _dot('white', FAINT, 'dead node: no open edge into it'),
         Line2D([], [], color=edge_colour(0.9), lw=2.6, label='edge of high weight'),
         Line2D([], [], color=edge_colour(0.3), lw=1.0, label='edge of low weight'),
         Patch(fc='white', ec=FAINT, label='closed edge (white in the matrix)'),
     ]
+
+
+def _dot(face: str, edge: str, label: str) -> Line2D:
+    return Line2D([], [], ls='', marker='o', ms=9, mfc=face, mec=edge, label=label)
 
 
 def _draw_strip(axes: Axes, stage: Stage, widest: int) -> None:
