@@ -2,6 +2,7 @@
 from typing import Optional
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -16,9 +17,13 @@ from .wired_stage import draw_matrix, draw_wires, edge_colour
 # Of Okabe and Ito's palette, which people with any kind of colour vision can tell apart.
 RUN, FAINT, DARK = '#0072B2', '#999999', '#333333'
 BOX_COLOURS = ('#E69F00', '#56B4E9', '#F0E442', '#CC79A7', '#009E73', '#D55E00')
-_LEFT, _RIGHT, _DPI = 3.4, 9.0, 100
+_DPI = 100
+# Widths in inches: of the column of the image; the least and the most for the blocks, or for the nodes with their arcs,
+# where the headings need the least; of the matrix beside them.
+_LEFT, _LEAST, _MOST, _MATRIX = 3.4, 2.5, 9.0, 2.2
+_LEAST_WIRED, _MOST_WIRED, _NODE = 3.6, 6.8, 0.72
 # Height in inches of a strip of blocks, of a wired stage, and of one with more nodes than _FEW.
-_STRIP, _WIRED, _LARGE, _FEW = 0.85, 1.9, 3.4, 8
+_STRIP, _WIRED, _LARGE, _FEW = 0.85, 1.6, 3.4, 8
 
 
 def draw_inference_graph(graph: InferenceGraph,
@@ -49,9 +54,10 @@ def draw_inference_graph(graph: InferenceGraph,
                          f'{image.shape} of {image.dtype}')
     heights = [_height(stage) for stage in graph.stages]
     widest = max(len(stage.blocks) for stage in graph.stages)
-    wired = any(stage.adjacency is not None for stage in graph.stages)
-    width = _LEFT + 0.4 + (_RIGHT if wired else min(_RIGHT, max(widest, 3.5)))
-    total = max(sum(heights) + 0.7, 5.2)
+    arcs_width = min(_MOST_WIRED, max(_LEAST_WIRED, _NODE * (widest + 1.2)))
+    wired = _is_wired(graph)
+    right = arcs_width + _MATRIX if wired else min(_MOST, max(_LEAST, widest))
+    width, total = _LEFT + 0.4 + right, max(sum(heights) + 0.7, 5.2)
     figure = Figure(figsize=(width, total), dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
     _draw_left(figure, graph, image, prediction or Prediction(), title)
@@ -63,11 +69,15 @@ def draw_inference_graph(graph: InferenceGraph,
         if stage.adjacency is None:
             _draw_strip(figure.add_subplot(cell), stage, widest)
         else:
-            arcs, matrix = cell.subgridspec(1, 2, width_ratios=(3, 1), wspace=0.05)
-            draw_wires(figure.add_subplot(arcs), stage, RUN, few=_FEW)
+            arcs, matrix = cell.subgridspec(1, 2, width_ratios=(arcs_width, _MATRIX), wspace=0.05)
+            draw_wires(figure.add_subplot(arcs), stage, RUN, few=_FEW, room=min(widest, _FEW))
             draw_matrix(figure.add_subplot(matrix), stage)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _is_wired(graph: InferenceGraph) -> bool:
+    return any(stage.adjacency is not None for stage in graph.stages)
 
 
 def _height(stage: Stage) -> float:
@@ -91,12 +101,16 @@ def _draw_left(figure: Figure, graph: InferenceGraph, image: np.ndarray, predict
 
 
 def _draw_image(axes: Axes, image: np.ndarray, prediction: Prediction, title: str) -> None:
+    axes.set_anchor('NW')
     axes.imshow(image, interpolation='nearest' if max(image.shape) < 100 else 'antialiased')
     for box, text, kind in zip(prediction.boxes, prediction.texts, prediction.kinds):
         colour = BOX_COLOURS[kind % len(BOX_COLOURS)]
         x1, y1, x2, y2 = box
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.8))
-        axes.text(x1, y1, text, fontsize=6.5, va='bottom', color='black', clip_on=True,
+        # Outside the box, or inside and flush right at the borders that would cut it off.
+        at_top, at_right = y1 < 0.07 * image.shape[0], x1 > 0.7 * image.shape[1]
+        axes.text(x2 if at_right else x1, y1, text, fontsize=6.5, va='top' if at_top else 'bottom',
+                  ha='right' if at_right else 'left', color='black', clip_on=True,
                   bbox=dict(fc=colour, ec='none', pad=0.8, alpha=0.85))
     axes.set_xticks([])
     axes.set_yticks([])
@@ -114,20 +128,24 @@ def _draw_cost(axes: Axes, graph: InferenceGraph) -> None:
                    fontsize=10, loc='left', pad=3)
 
 
-def _legend(graph: InferenceGraph) -> list:
-    wired = any(stage.adjacency is not None for stage in graph.stages)
-    what = 'node' if wired else 'block'
-    handles = [Patch(fc=RUN, ec=RUN, label=f'{what} that ran')]
-    if wired:
-        handles += [Patch(fc='white', ec=FAINT, label='dead node: no open edge into it'),
-                    Line2D([], [], color=edge_colour(0.9), lw=2.6, label='edge of high weight'),
-                    Line2D([], [], color=edge_colour(0.3), lw=1.0, label='edge of low weight'),
-                    Patch(fc='white', ec=FAINT, label='closed edge (in the matrix)')]
-    else:
-        handles.append(Patch(fc='white', ec=FAINT, hatch='////', label='block that was skipped'))
-    if any(not block.optional for stage in graph.stages for block in stage.blocks):
-        handles.append(Patch(fc=DARK, ec=DARK, label=f'{what} that always runs'))
-    return handles
+def _legend(graph: InferenceGraph) -> list[Artist]:
+    always = any(not block.optional for block in graph.blocks)
+    if not _is_wired(graph):
+        handles: list[Artist] = [Patch(fc=RUN, ec=RUN, label='block that ran'),
+                                 Patch(fc='white', ec=FAINT, hatch='////', label='block that was skipped')]
+        return handles + [Patch(fc=DARK, ec=DARK, label='block that always runs')] * always
+    return [
+        _dot(RUN, RUN, 'node that ran'),
+        *[_dot(DARK, DARK, 'node that always runs')] * always,
+        _dot('white', FAINT, 'dead node: no open edge into it'),
+        Line2D([], [], color=edge_colour(0.9), lw=2.6, label='edge of high weight'),
+        Line2D([], [], color=edge_colour(0.3), lw=1.0, label='edge of low weight'),
+        Patch(fc='white', ec=FAINT, label='closed edge (white in the matrix)'),
+    ]
+
+
+def _dot(face: str, edge: str, label: str) -> Line2D:
+    return Line2D([], [], ls='', marker='o', ms=9, mfc=face, mec=edge, label=label)
 
 
 def _draw_strip(axes: Axes, stage: Stage, widest: int) -> None:
@@ -138,7 +156,7 @@ def _draw_strip(axes: Axes, stage: Stage, widest: int) -> None:
         axes.add_patch(Rectangle((i + 0.06, 0), 0.88, 1, **(ran if block.ran else skipped)))
         axes.text(i + 0.5, -0.12, str(i), ha='center', va='top', fontsize=8, color=DARK)
     count = sum(block.ran for block in stage.blocks)
-    axes.set(xlim=(0, max(widest, 3.5)), ylim=(-0.45, 1.02))
+    axes.set(xlim=(0, max(widest, _LEAST)), ylim=(-0.45, 1.02))
     axes.set_axis_off()
     axes.set_title(f'{stage.name}: {count} of {len(stage.blocks)} blocks ran', fontsize=10,
                    loc='left', pad=2)

@@ -33,8 +33,16 @@ def drawn_edges(adjacency: np.ndarray, few: int) -> list[tuple[int, int]]:
     return edges
 
 
-def draw_wires(axes: Axes, stage: Stage, run_colour: str, *, few: int) -> None:
-    """Nodes on a line and arcs above it, darker and wider the more an edge weighs."""
+def draw_wires(axes: Axes, stage: Stage, run_colour: str, *, few: int, room: int) -> None:
+    """Nodes on a line and arcs above it, darker and wider the more an edge weighs.
+
+    Args:
+        axes: To draw into.
+        stage: A wired one.
+        run_colour: Of nodes that ran and could have been left out.
+        few: As in :func:`drawn_edges`.
+        room: Nodes to leave room for; short stages get as much as longer ones, so that they look shorter.
+    """
     adjacency, nodes = stage.adjacency, len(stage.blocks)
     assert adjacency is not None  # a wired stage
     edges = drawn_edges(adjacency, few)
@@ -46,7 +54,7 @@ def draw_wires(axes: Axes, stage: Stage, run_colour: str, *, few: int) -> None:
         _draw_node(axes, i, str(i), block.ran, run_colour if block.optional else _DARK)
     _draw_node(axes, nodes, 'out', True, _DARK)
     spans = [j - i for i, j in edges]
-    axes.set(xlim=(-0.6, max(nodes, few) + 0.6),
+    axes.set(xlim=(-0.6, max(nodes, room) + 0.6),
              ylim=(-0.8, 1.05 * _rise(max(spans, default=1)) + 0.8))
     axes.set_axis_off()
     ran, is_open = sum(block.ran for block in stage.blocks), int((adjacency > 0).sum())

@@ -26,11 +26,11 @@ class PictureFiles(Pictures):
         return dict(super().__getitem__(index), data_samples=BaseDataElement(metainfo=metainfo, label=index % 2))
 
 
-def validate(folder: Path, dataset: Pictures, **hook):
+def validate(folder: Path, dataset: Pictures, *, backends=('LocalVisBackend', ), **hook):
     data = dict(dataset=dataset, batch_size=3, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
     runner = toy_runner(folder, SMALL_AIG, hooks=[dict(HOOK, **hook)], val_dataloader=data, val_cfg=dict(),
                         val_evaluator=[dict(type='KeepSamples')], visualizer=dict(
-                            type='Visualizer', vis_backends=[dict(type='LocalVisBackend')], name=str(folder)))
+                            type='Visualizer', vis_backends=[dict(type=own) for own in backends], name=str(folder)))
     runner.val()
     return sorted(path.name for path in Path(runner.log_dir).glob('vis_data/vis_image/*.png'))
 
@@ -61,6 +61,18 @@ def test_the_picture_is_of_the_image_s_own_place_in_the_batch(tmp_path, monkeypa
                         lambda graph, image, prediction, title: image)
     validate(tmp_path, PictureFiles(tmp_path), interval=4)
     assert read == [0, 1]  # images 0 and 4, in batches of 3
+
+
+def test_tensorboard_gets_what_is_on_disk(tmp_path):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    names = validate(tmp_path, PictureFiles(tmp_path), backends=('LocalVisBackend', 'TensorboardVisBackend'))
+    folder, = tmp_path.glob('**/vis_data')
+    events = EventAccumulator(str(folder)).Reload()
+    assert events.Tags()['images'] == [name.removesuffix('_0.png') for name in names]
+    for name in names:
+        logged, = events.Images(name.removesuffix('_0.png'))
+        assert np.array_equal(mmcv.imfrombytes(logged.encoded_image_string), mmcv.imread(str(folder / 'vis_image' / name)))
 
 
 def test_without_paths_it_says_so_and_goes_on(tmp_path):

@@ -135,6 +135,7 @@ def test_bad_options(run_tool, tmp_path, arguments, message):
 @pytest.mark.parametrize('change, message', [
     (lambda content: content.update(images=[]), 'expected images, the dump holds none'),
     (lambda content: content.update(format='coco'), 'is another JSON file; such a file is written by'),
+    (lambda content: content.pop('blocks'), 'the dump lacks blocks; such a file'),
     (lambda content: content.update(version=9), 'expected version 1 of the format, got 9'),
     (lambda content: content['images'][3].update(ran=[1, 0]), 'image 3 has 2 decisions.*dumps of two models'),
 ])
@@ -145,6 +146,12 @@ def test_bad_dumps(run_tool, tmp_path, change, message):
     path.write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=message):
         run_tool(routes, path)
+
+
+def test_a_folder_that_cannot_be_made(run_tool, tmp_path):
+    path = write(tmp_path / 'd.json')
+    with pytest.raises(SystemExit, match='can be written to, but .*d.json cannot: File exists'):
+        run_tool(routes, path, '--out-dir', path)
 
 
 def test_files_that_are_no_dumps(run_tool, tmp_path):

@@ -20,9 +20,10 @@ from typing import Optional, Union
 import adversarial
 import corrupted
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_datasets, exit_on_bad_input
+from mmdyn.launch import InputError, check_datasets, check_work_dir, exit_on_bad_input
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -114,6 +115,7 @@ def study_classifiers(args: argparse.Namespace, cfg: Config) -> list[adversarial
     check_datasets(cfg, ('val', ))
     batches = [(pixels.to(args.device), labels.to(args.device))
                for pixels, labels in read_batches(cfg, args.num_images)]
+    check_work_dir(str(out_folder(args)))
     rows = []
     for name, model in subjects:
         torch.manual_seed(0)  # PGD starts at random
@@ -136,6 +138,7 @@ def study_detectors(args: argparse.Namespace, cfg: Config) -> list[corrupted.Cor
     subjects = [('dynamic', cfg, args.checkpoint, True)]
     if args.static:
         subjects.insert(0, ('static', *read_static(args), False))
+    check_work_dir(str(out_folder(args)))
     rows = []
     for name, own, checkpoint, dynamic in subjects:
         own.work_dir = str(out_folder(args) / name)
@@ -166,29 +169,36 @@ def _cell(column: str, value: Union[None, bool, float, str]) -> str:
 
 
 def draw(rows: Rows) -> Figure:
-    """Accuracy, and how much of the routes changed, against the strength of each attack or corruption."""
+    """Accuracy, compute and changed routes against the strength of each attack or corruption; a row has one scale."""
     attacked = isinstance(rows[0], adversarial.Row)
     kind, strength, score = ('attack', 'epsilon', 'accuracy') if attacked else ('corruption', 'severity', 'ap')
+    names = {score: 'accuracy' if attacked else 'AP', 'ratio': 'dynamic / dense cost', 'changed': 'decisions changed'}
     kinds = [own for own in dict.fromkeys(getattr(row, kind) for row in rows) if own != 'none']
-    figure = Figure(figsize=(max(3.4 * len(kinds), 5), 5.6), layout='constrained')
+    strengths = sorted({getattr(row, strength) for row in rows})
+    figure = Figure(figsize=(max(2.6 * len(kinds), 5), 7), layout='constrained')
     FigureCanvasAgg(figure)
-    for column, own in enumerate(kinds):
-        for line, value in enumerate((score, 'changed')):
-            axes = figure.add_subplot(2, len(kinds), line * len(kinds) + column + 1)
-            for colour, model in zip(COLOURS, dict.fromkeys(row.model for row in rows)):
-                for jpeg in (False, True):
-                    points = [(getattr(row, strength), getattr(row, value)) for row in rows
-                              if row.model == model and getattr(row, kind) in (own, 'none')
-                              and getattr(row, 'jpeg', False) == jpeg and getattr(row, value) is not None]
-                    if points:
-                        axes.plot(*zip(*points), '--s' if jpeg else '-o', color=colour, ms=4,
-                                  label=f'{model}, JPEG' if jpeg else model)
-            axes.set(xlabel='epsilon x 255' if attacked else 'severity', title=own if line == 0 else '',
-                     ylabel=score if value == score else 'decisions changed')
-            axes.set_ylim(bottom=0)
-            if column == 0:
-                axes.legend(frameon=False, fontsize=8)
+    panels = figure.subplots(len(names), len(kinds), sharex=True, sharey='row', squeeze=False)
+    for axes_of_row, value in zip(panels, names):
+        for axes, own in zip(axes_of_row, kinds):
+            _draw_lines(axes, [row for row in rows if getattr(row, kind) in (own, 'none')], strength, value)
+        # Only now: a limit that is set ends the scaling, which the panels of a row share.
+        axes_of_row[0].set(ylabel=names[value], ylim=(0, 1.03 if value == 'ratio' else None))
+    for own, top, bottom in zip(kinds, panels[0], panels[-1]):
+        top.set_title(own.replace('_', ' '), fontsize=10)
+        bottom.set(xlabel='epsilon x 255' if attacked else 'severity', xticks=strengths)
+    panels[0, 0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _draw_lines(axes: Axes, rows: Rows, strength: str, value: str) -> None:
+    """A line for each model, and a dashed one for it on recompressed images."""
+    for model, colour in zip(dict.fromkeys(row.model for row in rows), COLOURS):
+        for jpeg in (False, True):
+            points = [(getattr(row, strength), getattr(row, value)) for row in rows
+                      if row.model == model and getattr(row, 'jpeg', False) == jpeg and getattr(row, value) is not None]
+            if points:
+                axes.plot(*zip(*points), '--s' if jpeg else '-o', color=colour, ms=4,
+                          label=f'{model}, JPEG' if jpeg else model)
 
 
 def main() -> None:
@@ -198,7 +208,6 @@ def main() -> None:
         cfg = read_config(args)
         rows = (study_detectors if cfg.get('default_scope', 'mmdet') == 'mmdet' else study_classifiers)(args, cfg)
     folder = out_folder(args)
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / 'robustness.md').write_text(table(rows) + '\n', encoding='utf-8')
     draw(rows).savefig(folder / 'robustness.png', dpi=110)
     print(f'\n{table(rows)}\n\ntable: {folder / "robustness.md"}\nfigure: {folder / "robustness.png"}')

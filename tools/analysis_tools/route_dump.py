@@ -63,6 +63,9 @@ def read_dump(path: str) -> RouteDump:
         raise InputError(f'expected a dump of decisions, {path} is another JSON file; {HOW_TO_DUMP}')
     if content.get('version') != FORMAT_VERSION:
         raise InputError(f'{path}: expected version {FORMAT_VERSION} of the format, got {content.get("version")!r}')
+    lacking = [key for key in ('backbone', 'blocks', 'classes', 'images') if key not in content]
+    if lacking:
+        raise InputError(f'{path}: the dump lacks {", ".join(lacking)}; {HOW_TO_DUMP}')
     images = content['images']
     if not images:
         raise InputError(f'{path}: expected images, the dump holds none')

@@ -5,6 +5,7 @@ from typing import Optional
 import mmcv
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from route_dump import RouteDump
 from route_statistics import GroupTest
 
@@ -44,9 +45,12 @@ def draw_heatmap(rates: np.ndarray, mean: np.ndarray, units: Sequence[str], clas
     for axes, values, title, options in (
             (left, rates.T, 'open rate', dict(cmap='cividis', vmin=0, vmax=1)),
             (right, difference, 'open rate, less that over all images', dict(cmap='PuOr', vmin=-limit, vmax=limit))):
-        picture = axes.imshow(values, aspect='auto', interpolation='nearest', **options)
-        axes.set_xticks(range(len(classes)), classes, rotation=60, ha='right', rotation_mode='anchor', fontsize=8)
-        axes.set_yticks(range(len(units)), units, fontsize=7)
+        # imshow would resample to every pixel of the figure, in floats: 100 MB for 60 units and 80 classes.
+        picture = axes.pcolormesh(values, **options)
+        axes.invert_yaxis()
+        axes.set_xticks(np.arange(len(classes)) + 0.5, classes, rotation=60, ha='right', rotation_mode='anchor',
+                        fontsize=8)
+        axes.set_yticks(np.arange(len(units)) + 0.5, units, fontsize=7)
         axes.set_title(title, fontsize=10)
         figure.colorbar(picture, ax=axes, fraction=0.04)
     return figure
@@ -62,7 +66,7 @@ def draw_blocks_per_class(means: np.ndarray, errors: np.ndarray, classes: Sequen
     axes.set_yticks(range(len(order)), [f'{classes[c]} ({counts[c]})' for c in order], fontsize=8)
     axes.set_xlabel(what)
     axes.grid(axis='x', alpha=0.3)
-    axes.margins(y=0.02)
+    axes.set_ylim(-0.6, len(order) - 0.4)
     return figure
 
 
@@ -145,7 +149,8 @@ def draw_objects(dump: RouteDump) -> Figure:
     left.set_xticks(range(1, len(filled) + 1), [f'{_bin_name(b)}\n({(bins == b).sum()})' for b in filled], fontsize=8)
     left.set(xlabel='objects in the image (images)', ylabel='dynamic / dense cost')
     held = ~np.isnan(dump.areas)
-    right.hexbin(np.sqrt(dump.areas[held]), ratio[held], gridsize=40, mincnt=1, cmap='cividis_r', bins='log')
+    cells = right.hexbin(np.sqrt(dump.areas[held]), ratio[held], gridsize=40, mincnt=1, cmap='cividis_r')
+    figure.colorbar(cells, ax=right, label='images', ticks=MaxNLocator(integer=True), fraction=0.04)
     right.set_xlabel("square root of the objects' mean area, pixels")
     return figure
 
@@ -168,7 +173,6 @@ def draw_groups(rates: np.ndarray, units: Sequence[str], names: Sequence[str], t
         axes.plot(x, own, marker, color=colour, label=f'{name} ({count} images)', ms=5)
     every = -(-len(units) // 70)
     axes.set_xticks(x[::every], units[::every], rotation=60, ha='right', rotation_mode='anchor', fontsize=7)
-    axes.set(ylabel='open rate', ylim=(-0.03, 1.03))
-    axes.margins(x=0.01)
-    axes.legend(frameon=False, fontsize=8, loc='lower left')
+    axes.set(xlim=(-0.6, len(units) - 0.4), ylabel='open rate', ylim=(-0.03, 1.03))
+    axes.legend(frameon=False, fontsize=8)
     return figure

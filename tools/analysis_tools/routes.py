@@ -16,7 +16,7 @@ import numpy as np
 import route_figures as figures
 import route_statistics as statistics
 from html_report import Section, write_report
-from mmdyn.launch import InputError, exit_on_bad_input
+from mmdyn.launch import InputError, check_work_dir, exit_on_bad_input
 from route_dump import RouteDump, read_dump
 from scipy.stats import spearmanr
 
@@ -117,18 +117,21 @@ def class_sections(dump: RouteDump) -> list[Section]:
     ]
 
 
-def images_section(dump: RouteDump) -> Section:
-    order = np.argsort(dump.gmacs / dump.dense_gmacs, kind='stable')
+def images_section(dump: RouteDump, rng: np.random.Generator) -> Section:
+    title = 'Least and most expensive images'
     count = min(2 * COLUMNS, len(dump) // 2)
     if not count:
-        return Section('images', 'Least and most expensive images', 'Left out: there is only one image.')
+        return Section('images', title, 'Left out: there is only one image.')
+    # Images of equal cost are many, and in the dump's order those of one class come together.
+    order = np.lexsort((rng.random(len(dump)), dump.gmacs / dump.dense_gmacs))
     sheet, missing = figures.draw_contact_sheet(
         dump, [('least expensive for their size', order[:count]),
                ('most expensive for their size', order[::-1][:count])], COLUMNS)
     note = f'{missing} of {2 * count} image files were not found; paths are relative to where the dump was made.'
     if missing == 2 * count:
-        return Section('images', 'Least and most expensive images', f'Left out: {note}')
-    return Section('images', 'Least and most expensive images', note if missing else '', sheet)
+        return Section('images', title, f'Left out: {note}')
+    text = 'Relative to the dense cost of an image of that size; of images that cost the same, some are chosen at random.'
+    return Section('images', title, f'{text}\n{note}' if missing else text, sheet)
 
 
 def cluster_section(dump: RouteDump, clusters: int, seed: int, rng: np.random.Generator) -> Section:
@@ -210,7 +213,7 @@ def make_sections(dump: RouteDump, args: argparse.Namespace, groups: Optional[tu
     else:
         sections.append(Section('heatmap', 'Classes', 'Left out: the dump was made without ground truth.'))
     return [*sections, cluster_section(dump, args.clusters, args.seed, rng), objects_section(dump),
-            images_section(dump)]
+            images_section(dump, rng)]
 
 
 def main() -> None:
@@ -221,9 +224,10 @@ def main() -> None:
                 raise InputError(f'--{name} expects a number of at least 1, got {getattr(args, name)}')
         dump = read_dump(args.dump)
         groups = read_groups(args.groups, dump)
-    path = Path(args.dump)
+        path = Path(args.dump)
+        folder = args.out_dir or path.with_name(f'{path.stem}_routes')
+        check_work_dir(str(folder))
     sections = make_sections(dump, args, groups)
-    folder = args.out_dir or path.with_name(f'{path.stem}_routes')
     report = write_report(folder, f'Routes of {dump.backbone}: {path.name}', sections)
     for section in sections:
         print(f'{section.title}: {section.text}')
