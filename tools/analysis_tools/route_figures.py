@@ -2,10 +2,10 @@
 from collections.abc import Sequence
 from typing import Optional
 
-import mmcv
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 from route_dump import RouteDump
 from route_statistics import GroupTest
 
@@ -96,10 +96,12 @@ def draw_contact_sheet(dump: RouteDump, rows: Sequence[tuple[str, np.ndarray]], 
 
 def _thumbnail(path: Optional[str], longest: int = 128) -> Optional[np.ndarray]:
     try:
-        image = mmcv.imread(path)
-    except (OSError, TypeError):  # no file, or no path
+        with Image.open(path) as image:
+            image = image.convert('RGB')
+    except (OSError, AttributeError):  # no file, no picture, or no path
         return None
-    return None if image is None else mmcv.imrescale(mmcv.bgr2rgb(image), min(1.0, longest / max(image.shape[:2])))
+    image.thumbnail((longest, longest))
+    return np.asarray(image)
 
 
 def draw_clusters(routes: np.ndarray, assignment: np.ndarray, units: Sequence[str], gmacs: np.ndarray,
