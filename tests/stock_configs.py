@@ -33,11 +33,12 @@ COUNTERPARTS = {
     'MobileNetV2': ('DGMobileNetV2', ),
 }
 # What costs time and tells nothing about a backbone: option -> its largest value here.
-LARGEST = dict(num=32, nms_pre=50, max_per_img=5, fc_out_channels=32, feedforward_channels=32, num_queries=12,
-               num_points=256)
+LARGEST = dict(num=32, nms_pre=50, max_per_img=5, num_proposals=5, fc_out_channels=32, feedforward_channels=32,
+               num_queries=12, num_points=256)
 # Heads whose parts name the width of fully connected layers in more than one way.
 FULL_WIDTH = ('scnet/', )
-NO_CHECKPOINT = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt')
+# Checkpoints, and what pads or scales all pictures to a training's size, up to 1024 pixels.
+DROPPED = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt', 'batch_augments')
 # 64 pixels are enough for all but these: mmcv's deformable convolution takes no map smaller than its kernel.
 IMAGE_SIDES = {'ddod/': 384, 'reid/': 256, 'ssd/ssdlite': 320}
 ONE_SIZE = ('yolact/', )  # its loss stacks the anchors of all pictures
@@ -51,8 +52,6 @@ EXCEPTIONS = {
     'clrnet/': 'names a data preprocessor, LineDetDataProcessor, that this release of MMDetection lacks',
     'deepsort/': TRACKER,
     'grounding_dino/': 'needs fairscale, and a language model from a hub',
-    'mask2former/': 'a step takes over a minute on a CPU even at 64 pixels; why has not been looked into',
-    'queryinst/': 'a fixed number of proposals that the shrunken pictures here do not fit; to be looked into',
     'sort/sort_': TRACKER,
     'sort/faster-rcnn_r50_fpn_8xb2-': MISSING_BASE,
     'ssd/': "SSDHead's prediction asks for a loss function that it has not got, with a static backbone too",
@@ -144,7 +143,7 @@ def dynamic_model(name: str) -> dict:
 
 def _shrink(part: dict, kept: tuple[str, ...]) -> None:
     for key, value in part.items():
-        if key in NO_CHECKPOINT:
+        if key in DROPPED:
             part[key] = None
         elif key in LARGEST and key not in kept and isinstance(value, int):
             part[key] = min(value, LARGEST[key])
