@@ -38,6 +38,8 @@ LARGEST = dict(num=32, nms_pre=50, max_per_img=5, num_proposals=5, fc_out_channe
 FULL_WIDTH = ('scnet/', )
 # Checkpoints, and what pads or scales all pictures to a training's size, up to 1024 pixels.
 DROPPED = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt', 'batch_augments')
+# What Caffe's weights were trained for. Random ones make maps of them on which dyhead's offsets leave the picture.
+PIXELS_AS_THEY_ARE = [1.0, 1.0, 1.0]
 # 64 pixels are enough for all but these: mmcv's deformable convolution takes no map smaller than its kernel.
 IMAGE_SIDES = {'ddod/': 384, 'reid/': 256, 'ssd/ssdlite': 320}
 ONE_SIZE = ('yolact/', )  # its loss stacks the anchors of all pictures
@@ -138,6 +140,8 @@ def dynamic_model(name: str) -> dict:
         model.teacher_config = dict(model=teacher.model)
     for backbone in backbones(model):
         counterparts = COUNTERPARTS[backbone.type]
+        if backbone.type != 'MobileNetV2':
+            backbone.zero_init_residual = False  # branches of zeros would give gates no gradient in the first step
         backbone.type = 'mmdyn.' + counterparts[zlib.crc32(name.encode()) % len(counterparts)]
     for part in nested(model):
         _shrink(part, kept=('fc_out_channels', ) if name.startswith(FULL_WIDTH) else ())
@@ -148,6 +152,8 @@ def _shrink(part: dict, kept: tuple[str, ...]) -> None:
     for key, value in part.items():
         if key in DROPPED:
             part[key] = None
+        elif key == 'std' and value == PIXELS_AS_THEY_ARE:
+            part[key] = [58.0] * 3
         elif key in LARGEST and key not in kept and isinstance(value, int):
             part[key] = min(value, LARGEST[key])
     if part.get('depth') in (101, 152):
