@@ -36,6 +36,8 @@ LARGEST = dict(num=32, nms_pre=50, max_per_img=5, num_proposals=5, fc_out_channe
                num_queries=12, num_points=256)
 # Heads whose parts name the width of fully connected layers in more than one way.
 FULL_WIDTH = ('scnet/', )
+# Whose masks need a box, and random scores are low.
+ANY_SCORE = ('point_rend/', )
 # Checkpoints, and what pads or scales all pictures to a training's size, up to 1024 pixels.
 DROPPED = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt', 'batch_augments')
 # What Caffe's weights were trained for. Random ones make maps of them on which dyhead's offsets leave the picture.
@@ -47,6 +49,7 @@ DEFORMABLE, DEFORMABLE_SIDE = ('DCN', 'DCNv2'), 128
 
 TRACKER = 'the tracker has no loss: its detector and its re-identification net are configs of their own'
 DEFORMABLE_POOL = "mmcv's deformable RoI pooling has no CPU kernel"
+MASKED_CONVOLUTION = "predicts with mmcv's masked convolution, which has no CPU kernel"
 MISSING_BASE = 'names a _base_ that this release of MMDetection lacks'
 # The start of a config's path -> why it is left out. Nothing else may fail.
 EXCEPTIONS = {
@@ -57,6 +60,8 @@ EXCEPTIONS = {
     'dcnv2/faster-rcnn_r50_fpn_mdpool_': DEFORMABLE_POOL,
     'deepsort/': TRACKER,
     'grounding_dino/': 'needs fairscale, and a language model from a hub',
+    'guided_anchoring/ga-faster-': MASKED_CONVOLUTION,
+    'guided_anchoring/ga-r': MASKED_CONVOLUTION,
     'sort/sort_': TRACKER,
     'sort/faster-rcnn_r50_fpn_8xb2-': MISSING_BASE,
     'ssd/': "SSDHead's prediction asks for a loss function that it has not got, with a static backbone too",
@@ -144,6 +149,8 @@ def dynamic_model(name: str) -> dict:
             backbone.zero_init_residual = False  # branches of zeros would give gates no gradient in the first step
         backbone.type = 'mmdyn.' + counterparts[zlib.crc32(name.encode()) % len(counterparts)]
     for part in nested(model):
+        if 'score_thr' in part and name.startswith(ANY_SCORE):
+            part.score_thr = 0.0
         _shrink(part, kept=('fc_out_channels', ) if name.startswith(FULL_WIDTH) else ())
     return model
 
@@ -156,6 +163,8 @@ def _shrink(part: dict, kept: tuple[str, ...]) -> None:
             part[key] = [58.0] * 3
         elif key in LARGEST and key not in kept and isinstance(value, int):
             part[key] = min(value, LARGEST[key])
+    if part.get('clip_border') is False:  # random boxes leave the picture, and to paste masks one must be inside
+        part['clip_border'] = True
     if part.get('depth') in (101, 152):
         part['depth'] = 50
     if part.get('type') in ('SyncBN', 'MMSyncBN'):  # on GPUs only
