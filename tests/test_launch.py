@@ -117,7 +117,12 @@ def test_what_is_not_on_this_disk_is_left_alone(root: Path, changes: dict[str, A
 
 def test_image_folders_of_classifiers(root: Path) -> None:
     dataset = dict(type='ImageNet', data_root=str(root), split='train')
-    check_datasets(Config(dict(train_dataloader=dict(dataset=dataset))), ('train', ))
+    cfg = Config(dict(train_dataloader=dict(dataset=dataset)))
+    with pytest.raises(InputError, match='dataset.data_root: expected images, found an empty file at .*train2017/a.jpg'):
+        check_datasets(cfg, ('train', ))
+    (root / 'train2017' / 'a.jpg').write_bytes(b'jpeg')
+    (root / 'train2017' / '_SUCCESS').touch()
+    check_datasets(cfg, ('train', ))
     dataset = dict(type='CustomDataset', data_root=str(root), data_prefix='train')
     with pytest.raises(InputError, match='dataset.data_prefix: expected a folder of images, found nothing'):
         check_datasets(Config(dict(train_dataloader=dict(dataset=dataset))), ('train', ))

@@ -8,6 +8,13 @@ import torch
 from torch import _weights_only_unpickler
 
 
+def _encode(text: str, encoding: str) -> bytes:
+    """Stands in for ``codecs.encode``, as a call of which protocol 2 writes bytes."""
+    if encoding != 'latin1':
+        raise pickle.UnpicklingError('Unsupported global: GLOBAL _codecs.encode')
+    return text.encode('latin1')
+
+
 def load_restricted(path: str, allowed: Mapping[str, Any]) -> Any:
     """``torch.load`` onto the CPU that finds nothing but what is allowed.
 
@@ -18,7 +25,7 @@ def load_restricted(path: str, allowed: Mapping[str, Any]) -> Any:
     Raises:
         pickle.UnpicklingError: If the file names anything else; nothing of it has run.
     """
-    known = dict(_weights_only_unpickler._get_allowed_globals(), **allowed)
+    known = {**_weights_only_unpickler._get_allowed_globals(), '_codecs.encode': _encode, **allowed}
 
     class Unpickler(pickle.Unpickler):
         """Finds globals by dictionary alone ("Restricting Globals" in Python's manual)."""

@@ -6,6 +6,7 @@ a training run on no images at all.
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from mmengine.config import Config
@@ -17,6 +18,7 @@ DOWNLOADING_DATASETS = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 # Larger files, such as COCO's own, take long to parse twice: only their two ends are looked at.
 LARGEST_PARSED_FILE = 64 * 2**20
 COCO_LISTS = ('images', 'annotations', 'categories')
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 
 
 def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
@@ -74,6 +76,8 @@ def check_dataset(dataset: Mapping[str, Any], key: str, *, labelled: bool = True
             problems.append(f'{key}.{name}: expected a folder of images, found {_found(folder)} at {folder}')
         elif not any(files for _, _, files in os.walk(folder)):
             problems.append(f'{key}.{name}: expected a folder of images, found no file in {folder}')
+        elif not dataset.get('ann_file'):  # so what is in the folder is the data set
+            problems += [f'{key}.{name}: expected images, found an empty file at {path}' for path in _empty_images(folder)]
     ann_file = dataset.get('ann_file')
     if isinstance(ann_file, str) and ann_file:
         path = os.path.join(root, ann_file)
@@ -109,6 +113,13 @@ def _image_folders(dataset: Mapping[str, Any]) -> dict[str, str]:
         return {'data_prefix': os.path.join(root, prefix)}
     named = {f'data_prefix.{name}': os.path.join(root, folder or '') for name, folder in prefix.items()}
     return {name: folder for name, folder in named.items() if folder} or ({'data_root': root} if root else {})
+
+
+def _empty_images(folder: str) -> list[str]:
+    """Up to five images without content, which OpenCV would not decode and not name."""
+    paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names
+             if name.lower().endswith(IMAGE_SUFFIXES))
+    return list(islice((path for path in paths if os.path.getsize(path) == 0), 5))
 
 
 def read_annotations(path: str) -> Any:

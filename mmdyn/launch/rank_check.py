@@ -1,6 +1,6 @@
 """Do all processes train the same thing, and has each of them something to train on?"""
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmengine import dist
@@ -30,6 +30,7 @@ def check_same_config(cfg: Config) -> None:
 
 def _flatten(node: Any, key: str = '') -> dict[str, str]:
     """Dotted key -> value as text, for every value of a config."""
+    items: Iterable[tuple[Any, Any]]
     if isinstance(node, Mapping) and node:
         items = node.items()
     elif isinstance(node, (list, tuple)) and node:

@@ -23,7 +23,7 @@ def check_number(name: str, value: object, low: float, high: float = float('inf'
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f'{name} must be a number in [{low}, {high}], got {value!r}')
-    if not low <= value <= high:
+    if not low <= float(value) <= high:
         raise ValueError(f'{name} must lie in [{low}, {high}], got {value!r}')
     return float(value)
 

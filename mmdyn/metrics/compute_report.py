@@ -82,8 +82,8 @@ class Summary:
         """For logs and visualizer back ends."""
         scalars = {f'gmacs_{name}': value for name, value in self.gmacs.items()}
         scalars.update(dense_gmacs=self.dense_gmacs, ratio=self.ratio)
-        if self.open_rates:
-            scalars['open_rate'] = self.open_rate
+        if (open_rate := self.open_rate) is not None:
+            scalars['open_rate'] = open_rate
         scalars.update((f'open_rate/{name}', rate) for name, rate in self.open_rates.items())
         scalars.update((f'gmacs/{name}', mean) for name, (mean, _) in self.groups.items())
         return scalars

@@ -2,6 +2,8 @@
 import sys
 from pathlib import Path
 
+import mmcv
+import numpy as np
 import pytest
 import torch
 from mmdyn.backbones import AIGResNet, DGMobileNetV2, DGResNet
@@ -73,6 +75,35 @@ def test_wired_stages(tmp_path):
     export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
     number, largest = export_onnx.compare(model, module, path, images)
     assert number == 20 and largest < 1e-4
+
+
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmdyn.{family}', depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1),
+                  out_indices=(1, )),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=3, in_channels=8))
+data_preprocessor = dict(num_classes=3, mean=[100., 120., 140.], std=[50., 60., 70.], to_rgb=True)
+"""
+
+
+@pytest.mark.parametrize('family, decisions', [('AIGResNet', ['gates']),
+                                               ('DGResNet', ['adjacency_layer1', 'adjacency_layer2'])])
+def test_a_classifier_by_the_command(family, decisions, tmp_path, monkeypatch, capsys):
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'config.py').write_text(CLASSIFIER.format(family=family))
+    for label in ('cat', 'dog'):
+        for number in range(3):
+            mmcv.imwrite(np.random.randint(0, 256, (50, 70, 3), dtype=np.uint8), f'{tmp_path}/{label}/{number}.png')
+    monkeypatch.setattr(sys, 'argv', ['export_onnx.py', f'{tmp_path}/config.py', '--out', f'{tmp_path}/model.onnx',
+                                      '--shape', '40', '48', '--images', str(tmp_path), '--num-images', '4'])
+    export_onnx.main()
+    assert 'on 4 images the decisions are those of PyTorch' in capsys.readouterr().out
+    graph = onnx.load(f'{tmp_path}/model.onnx').graph
+    assert [output.name for output in graph.output] == ['logits', *decisions]
+    assert [size.dim_value for size in graph.output[0].type.tensor_type.shape.dim] == [1, 3]
 
 
 def test_a_dropped_branch_is_noticed(tmp_path, monkeypatch):

@@ -139,10 +139,11 @@ def pictures(folder: Path | None, number: int, shape: tuple[int, int], preproces
         yield from (torch.randn(1, 3, *shape, generator=generator) for _ in range(number))
         return
     import mmcv
-    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)[:number]
+    files = sorted(path for path in folder.rglob('*') if path.suffix.lower() in IMAGE_SUFFIXES)
     if not files:
         raise InputError(f'expected pictures ({", ".join(IMAGE_SUFFIXES)}) in --images {folder}, found none')
-    for path in files:
+    # From the whole folder, whose classes may be subfolders.
+    for path in files[::max(1, len(files) // number)][:number]:
         image = mmcv.imresize(mmcv.imread(str(path)), shape[::-1])
         image = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         inputs = preprocessor(dict(inputs=[image], data_samples=None), False)['inputs']
