@@ -201,7 +201,8 @@ def draw(points: list[dict[str, Any]], knob: str, accuracy: str, budget: float |
         axes.axvline(budget * points[0]['gmacs'] / points[0]['ratio'], linestyle=':', color='grey')
     axes.set(xlabel='GMACs of the backbone per image', ylabel=accuracy, title='accuracy over compute')
     axes.grid(alpha=0.3)
-    axes.legend(loc='lower right')
+    axes.margins(x=0.12)  # room for the names
+    axes.legend(loc='best')
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
