@@ -40,3 +40,22 @@ def test_the_metafile_lists_every_config_and_no_invented_result(folder):
     for model in metafile['Models']:
         for result in model['Results']:
             assert result['Metrics'] == {}
+
+
+def test_cifar_crops_have_no_black_borders():
+    """They would shift the logits of gates (configs/cifar10/README.md)."""
+    pytest.importorskip('mmpretrain')
+    import numpy as np
+    from mmengine.registry import TRANSFORMS
+    init_default_scope('mmpretrain')
+    pipeline = Config.fromfile(CONFIGS / '_base_' / 'cifar10_jpg.py').train_dataloader.dataset.pipeline
+    crops = [TRANSFORMS.build(step) for step in pipeline if step.type == 'RandomCrop']
+    picture = np.random.default_rng(0).integers(1, 255, (32, 32, 3), dtype=np.uint8)
+    seen = set()
+    for _ in range(50):
+        results = dict(img=picture)
+        for crop in crops:
+            results = crop(results)
+        assert results['img'].shape == (32, 32, 3) and results['img'].all()
+        seen.add(results['img'].tobytes())
+    assert len(seen) > 10

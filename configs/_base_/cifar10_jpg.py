@@ -20,7 +20,10 @@ train_dataloader = dict(
         data_prefix='train',
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='RandomCrop', crop_size=32, padding=4),
+            # Padded by reflection: black borders shift the logits of gates, so that whole pictures would take other
+            # routes than crops. (With `padding=4`, mmpretrain's RandomCrop ignores its padding_mode.)
+            dict(type='RandomCrop', crop_size=40, pad_if_needed=True, padding_mode='reflect'),
+            dict(type='RandomCrop', crop_size=32),
             dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             dict(type='PackInputs'),
         ]))

@@ -62,6 +62,17 @@ def test_what_counts_is_added_to_any_config(tmp_path):
         assert [hook['type'] for hook in cfg.custom_hooks] == ['mmdyn.DynamicModelHook']
 
 
+def test_other_networks_are_drawn_beside_the_curve(tmp_path):
+    static = [sweep_budget.reference(text) for text in ('ResNet-20=0.04,87.5', 'a=b=0.1,89')]
+    assert static == [('ResNet-20', 0.04, 87.5), ('a=b', 0.1, 89.0)]
+    points = [dict(value=v, ratio=r, gmacs=r / 8, metrics={'accuracy/top1': 90 - v}) for v, r in ((0.1, 1), (0.5, 0.7))]
+    sizes = []
+    for options in ({}, dict(static=static), dict(static=static, others=static)):
+        sweep_budget.draw(points, 'open_probability', 'accuracy/top1', 0.8, tmp_path / 'sweep.png', **options)
+        sizes.append((tmp_path / 'sweep.png').read_bytes())
+    assert len(set(sizes)) == 3 and all(size.startswith(b'\x89PNG') for size in sizes)
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.parametrize('name, values, knob', [('aig', (0, 1), 'open_probability'), ('dg', (0, 1.9), 'threshold')])
@@ -78,6 +89,7 @@ def test_a_detector(run_tool, configs, checkpoints, data_options, tmp_path, name
 
 @pytest.mark.parametrize('arguments, message', [
     (['--budget', '1.2'], r'in \(0, 1\], got 1.2'),
+    (['--static', 'ResNet-20=0.04'], '2'),
     (['--budget', '0'], r'in \(0, 1\], got 0'),
     (['--values', '0.5', '1.2'], r'--values: open_probability must lie in \[0.0, 1.0\], got 1.2'),
     (['--cfg-options', 'model.backbone.depth=34'], r'another depth.* 0 of another shape, \d+ missing, 0 not in'),

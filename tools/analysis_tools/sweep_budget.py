@@ -10,9 +10,9 @@ mmdyn.ComputeMetric. Points go to a JSON file as they are made, and those in it 
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.launch import InputError, build_runner, check_datasets, exit_on_bad_input
@@ -29,6 +29,20 @@ TOLERANCE = 0.01
 MAX_REFINEMENTS = 5
 
 
+class Reference(NamedTuple):
+    """A network measured elsewhere, to compare with."""
+    name: str
+    gmacs: float
+    accuracy: float
+
+
+def reference(text: str) -> Reference:
+    """``NAME=GMACS,ACCURACY``; a ValueError, as argparse wants it, for anything else."""
+    name, values = text.rsplit('=', 1)
+    gmacs, accuracy = map(float, values.split(','))
+    return Reference(name, gmacs, accuracy)
+
+
 def parse_args() -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -37,6 +51,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--budget', type=float, metavar='SHARE',
                         help='wanted cost as a share of the dense cost, in (0, 1]')
     parser.add_argument('--accuracy', metavar='NAME', help="the metric to draw (default: the evaluator's main one)")
+    parser.add_argument('--static', type=reference, nargs='+', default=[], metavar='NAME=GMACS,ACCURACY',
+                        help='other networks to draw, joined by a line: the static ones')
+    parser.add_argument('--others', type=reference, nargs='+', default=[], metavar='NAME=GMACS,ACCURACY',
+                        help='other networks to draw, each by itself')
     parser.add_argument('--out', type=Path, metavar='FOLDER',
                         help="for sweep.json and sweep.png (default: work_dirs/<the config's name>/sweep)")
     return parser.parse_args()
@@ -160,20 +178,31 @@ def main_accuracy(metrics: dict[str, float], wanted: str | None) -> str:
     return wanted or next((name for name in ACCURACIES if name in own), own[0])
 
 
-def draw(points: list[dict[str, Any]], knob: str, accuracy: str, budget: float | None, path: Path) -> None:
+def draw(points: list[dict[str, Any]], knob: str, accuracy: str, budget: float | None, path: Path, *,
+         static: Sequence[Reference] = (), others: Sequence[Reference] = ()) -> None:
+    """Draws the curve; over GMACs, beside what it is compared with."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
     figure, axes = plt.subplots(figsize=(7, 5))
-    axes.plot([point['ratio'] for point in points], [point['metrics'][accuracy] for point in points], marker='o')
-    for point in points:
-        axes.annotate(f'{point["value"]:.3g}', (point['ratio'], point['metrics'][accuracy]),
-                      textcoords='offset points', xytext=(4, -10), fontsize=8)
+    label = f'one checkpoint (numbers: {knob.replace("_", " ")})'
+    curve = [(point['gmacs'], point['metrics'][accuracy]) for point in points]
+    # Okabe and Ito's colours, which the colour-blind tell apart; and a marker each.
+    axes.plot(*zip(*curve), marker='o', color='#0072B2', label=label)
+    for point, place in zip(points, curve):
+        axes.annotate(f'{point["value"]:.3g}', place, textcoords='offset points', xytext=(4, -10), fontsize=7)
+    for references, style, name in ((static, 's--', 'static'), (others, 'D', 'dynamic')):
+        if references:
+            axes.plot([r.gmacs for r in references], [r.accuracy for r in references], style,
+                      color='#D55E00' if references is static else '#009E73', label=name)
+        for r in references:
+            axes.annotate(r.name, (r.gmacs, r.accuracy), textcoords='offset points', xytext=(4, 6), fontsize=8)
     if budget is not None:
-        axes.axvline(budget, linestyle=':', color='grey')
-    axes.set(xlabel='dynamic cost / dense cost of the backbone', ylabel=accuracy,
-             title=f'accuracy over compute (numbers: {knob.replace("_", " ")})')
+        axes.axvline(budget * points[0]['gmacs'] / points[0]['ratio'], linestyle=':', color='grey')
+    axes.set(xlabel='GMACs of the backbone per image', ylabel=accuracy, title='accuracy over compute')
     axes.grid(alpha=0.3)
+    axes.margins(x=0.12)  # room for the names
+    axes.legend(loc='best')
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -216,7 +245,8 @@ def main() -> None:
                 found = sweep.find(args.budget)
             except InputError as unreachable:
                 error = unreachable
-        draw(sweep.points, knob, accuracy, args.budget, folder / 'sweep.png')
+        draw(sweep.points, knob, accuracy, args.budget, folder / 'sweep.png', static=args.static,
+             others=args.others)
         print(f'\n{knob:>17}{"ratio":>9}{"GMACs":>10}  {accuracy}')
         for point in sweep.points:
             print(f'{point["value"]:>17.4g}{point["ratio"]:>9.3f}{point["gmacs"]:>10.3f}'

@@ -1,0 +1,5 @@
+_base_ = './aig-resnet56_cifar10-jpg.py'
+custom_hooks = [
+    *_base_.custom_hooks[:2],
+    dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.ComputeBudgetLoss', target=0.90, loss_weight=20.0)]),
+]
