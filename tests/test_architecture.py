@@ -12,7 +12,7 @@ ALLOWED = {
     'backbones': {'functional', 'layers', 'doctor', 'stack'},
     'cost': {'functional', 'layers'},
     'losses': {'functional', 'layers'},
-    'hooks': {'functional', 'layers', 'backbones', 'checkpoints', 'cost', 'losses', 'visualization'},
+    'hooks': {'functional', 'layers', 'backbones', 'cost', 'losses', 'visualization'},
     'metrics': {'functional', 'layers', 'backbones', 'cost', 'losses'},
     'visualization': {'functional', 'layers', 'backbones', 'cost', 'losses'},
     'checkpoints': set(),

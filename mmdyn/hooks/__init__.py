@@ -3,12 +3,11 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .attach import attach
 from .calibration_hook import CalibrationHook
 from .channels_last_hook import ChannelsLastHook
-from .distillation_hook import DistillationHook
 from .dynamic_model_hook import DynamicModelHook
 from .gate_schedule_hook import GateScheduleHook
 from .inference_graph_hook import InferenceGraphHook
 
 __all__ = [
-    'AtomicCheckpointHook', 'CalibrationHook', 'ChannelsLastHook', 'DistillationHook', 'DynamicModelHook',
-    'GateScheduleHook', 'InferenceGraphHook', 'attach'
+    'AtomicCheckpointHook', 'CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook',
+    'InferenceGraphHook', 'attach'
 ]
