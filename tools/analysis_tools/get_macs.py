@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_datasets, exit_on_bad_input
+from mmdyn.launch import InputError, check_datasets, check_work_dir, exit_on_bad_input
 from mmdyn.metrics import ComputeMetric
 from mmdyn.metrics.compute_report import ImageRecord, summarise, table, write_dump
 from mmengine.config import Config
@@ -143,12 +143,14 @@ def main() -> None:
             check_datasets(cfg, ('val', ))
         except InputError as error:
             raise InputError(f'{error}\nFor the table alone, give --num-images 0.') from None
+        out = args.out or Path('work_dirs') / Path(args.config).stem / 'macs.png'
+        for file in filter(None, (out, args.dump)):
+            check_work_dir(str(Path(file).parent))
         records, classes = run_images(model, account, cfg, args.num_images)
     summary = summarise(records)
     print('\n' + table(summary))
     if not args.checkpoint:
         print('These are the decisions of fresh weights: give a checkpoint.')
-    out = args.out or Path('work_dirs') / Path(args.config).stem / 'macs.png'
     draw_histogram(records, out, type(model.backbone).__name__)
     print(f'histogram: {out}')
     if args.dump:

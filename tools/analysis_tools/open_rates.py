@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, exit_on_bad_input
+from mmdyn.launch import InputError, check_work_dir, exit_on_bad_input
 
 TRAINING, EVALUATION = 'open_rate/', 'compute/open_rate/'
 
@@ -119,11 +119,11 @@ def main() -> None:
         if training is None:
             raise InputError(f'{path} has no open rates of blocks: they are logged every 50 iterations by '
                              "dict(type='mmdyn.DynamicModelHook') for backbones with gates (ConvNet-AIG)")
+        out = args.out or path.with_name('open_rates.png')
+        check_work_dir(str(out.parent))
     evaluation = read_rates(rows, EVALUATION)
     if evaluation is not None:
         evaluation = evaluation_iterations(evaluation, rows)
-    out = args.out or path.with_name('open_rates.png')
-    out.parent.mkdir(parents=True, exist_ok=True)
     draw(training, evaluation).savefig(out, dpi=110)
     last = ', '.join(f'{block} {rate:.2f}' for block, rate in zip(training.blocks, training.values[-1]))
     print(f'{len(training.steps)} reports up to iteration {training.steps[-1]}; the last: {last}\npicture: {out}')
