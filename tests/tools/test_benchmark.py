@@ -82,10 +82,10 @@ def test_saved_bytes_counts_each_storage_once_and_no_parameter():
 
 def test_interleave_runs_all_in_each_round():
     calls = []
-    times = benchmark.interleave(dict(a=lambda: calls.append('a'), b=lambda: calls.append('b')), 4,
+    times = benchmark.interleave(dict(a=lambda: calls.append('a'), b=lambda: calls.append('b')), 4, 3,
                                  prepare=lambda: calls.append('-'))
     rounds = ''.join(calls).split('-')[1:]
-    assert len(rounds) == 4 + benchmark.WARM_UP_ROUNDS and set(rounds) == {'ab', 'ba'}
+    assert len(rounds) == 4 + 3 and set(rounds) == {'ab', 'ba'}
     assert {name: len(values) for name, values in times.items()} == dict(a=4, b=4)
 
 
