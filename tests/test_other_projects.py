@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
-from stock_configs import assert_deciders_learn, nested
+from stock_configs import deciders_that_learn, nested
 
 # Config -> the backbone in place of its own, and what that needs said otherwise.
 CLASSIFIERS = {
@@ -48,7 +48,8 @@ def test_mmpretrain(name: str) -> None:
     model = MODELS.build(config).train()
     images, samples = torch.randn(2, 3, 64, 64), [DataSample().set_gt_label(i) for i in range(2)]
     model.parse_losses(model(images, samples, mode='loss'))[0].backward()
-    assert_deciders_learn(model)
+    deciders = deciders_that_learn(model)
+    assert deciders and all(deciders.values()), deciders
     with torch.no_grad():
         predictions = model.eval()(images, samples, mode='predict')
     assert all(prediction.pred_score.isfinite().all() for prediction in predictions)
@@ -70,7 +71,8 @@ def test_mmsegmentation(name: str) -> None:
     samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.randint(0, 19, (1, 64, 64))),
                              metainfo=dict(img_shape=(64, 64), ori_shape=(64, 64))) for _ in images]
     model.parse_losses(model(images, samples, mode='loss'))[0].backward()
-    assert_deciders_learn(model)
+    deciders = deciders_that_learn(model)
+    assert deciders and all(deciders.values()), deciders
     with torch.no_grad():
         predictions = model.eval()(images, samples, mode='predict')
     assert predictions[0].pred_sem_seg.data.shape == (1, 64, 64)
