@@ -10,10 +10,10 @@ SCRIPT = '''
 import sys
 from pathlib import Path
 from mmdyn.hooks.atomic_backend import write_atomically
-from mmdyn.launch import InputError, check_work_dir
+from mmdyn.launch import InputError, check_output_folder
 
 small, read_only = map(Path, sys.argv[1:])
-check_work_dir(str(small / 'work'))
+check_output_folder(str(small / 'work'))
 write_atomically(bytes(500_000), small / 'epoch_1.pth')
 for attempt in range(2):
     try:
@@ -28,7 +28,7 @@ except OSError:
     pass
 for folder in (small / 'work', read_only / 'work'):
     try:
-        check_work_dir(str(folder))
+        check_output_folder(str(folder))
     except InputError as error:
         print(error)
 '''
@@ -49,6 +49,6 @@ def test_a_full_and_a_read_only_file_system(checkout: Path, tmp_path: Path) -> N
     full = "No space left on device 500000 ['epoch_1.pth', 'work']"
     assert process.stdout.splitlines() == [
         full, full,
-        f'expected a work dir that can be written to, but {small}/work cannot: No space left on device',
-        f'expected a work dir that can be written to, but {read_only}/work cannot: Read-only file system',
+        f'expected a folder that can be written to, but {small}/work cannot: No space left on device',
+        f'expected a folder that can be written to, but {read_only}/work cannot: Read-only file system',
     ]

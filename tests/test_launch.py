@@ -2,15 +2,18 @@
 import argparse
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed
 from mmengine.config import Config
 
 from mmdyn.launch import InputError, check_datasets, check_file, common_parser, join_process_group, load_config
-from mmdyn.launch import data_check
+from mmdyn.launch import data_check, leave_process_group
+from mmdyn.launch.cpu_processes import TORCHRUN_VARIABLES
 
 ANN_FILE = 'annotations/instances_train2017.json'
 COCO = dict(
@@ -158,6 +161,23 @@ def test_one_process_needs_no_group() -> None:
     cfg = Config(dict(launcher='none'))
     join_process_group(cfg)
     assert 'model_wrapper_cfg' not in cfg
+
+
+def test_a_group_is_joined_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('mmdyn.launch.cpu_processes.get_device', lambda: 'cpu')
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    values = dict(zip(TORCHRUN_VARIABLES, ('0', '0', '1', '127.0.0.1', str(port))))
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    cfg = Config(dict(launcher='pytorch'))
+    join_process_group(cfg)
+    assert torch.distributed.is_initialized()
+    assert cfg.model_wrapper_cfg.device_ids is None
+    leave_process_group()
+    assert not torch.distributed.is_initialized()
+    leave_process_group()  # nothing is left to end
 
 
 @pytest.mark.parametrize('launcher, message', [('pytorch', 'expects to be started by torchrun'),

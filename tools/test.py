@@ -2,7 +2,7 @@
 import argparse
 import os
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_same_config, check_work_dir, common_parser,
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_output_folder, check_same_config, common_parser,
                           exit_on_bad_input, guard_load_from, join_process_group, leave_process_group, load_config,
                           require_fit)
 from mmengine.config import Config
@@ -55,7 +55,7 @@ def main() -> None:
             set_show_dir(cfg, args.show_dir)
         guard_load_from(cfg)
         check_datasets(cfg, ('test', ))
-        check_work_dir(cfg.work_dir)
+        check_output_folder(cfg.work_dir)
         join_process_group(cfg)
         check_same_config(cfg)
     runner = build_runner(cfg)

@@ -1,8 +1,8 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, check_same_config,
-                          check_shares, check_work_dir, common_parser, exit_on_bad_input, find_last_checkpoint,
+from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, check_output_folder,
+                          check_same_config, check_shares, common_parser, exit_on_bad_input, find_last_checkpoint,
                           guard_initial_weights, guard_load_from, join_process_group, leave_process_group, load_config)
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -66,7 +66,7 @@ def main() -> None:
         guard_load_from(cfg)
         guard_initial_weights(cfg)
         check_datasets(cfg, ('train', 'val'))
-        check_work_dir(cfg.work_dir)
+        check_output_folder(cfg.work_dir)
         join_process_group(cfg)
         check_same_config(cfg)
     runner = build_runner(cfg)

@@ -5,7 +5,7 @@ from mmdyn.stack import require_stack
 require_stack()
 
 from .checkpoint_files import guard_initial_weights, guard_load_from, require_fit  # noqa: E402
-from .command_line import (build_runner, check_file, check_work_dir, common_parser, exit_on_bad_input,  # noqa: E402
+from .command_line import (build_runner, check_file, check_output_folder, common_parser, exit_on_bad_input,  # noqa: E402
                            load_config)
 from .cpu_processes import join_process_group, leave_process_group  # noqa: E402
 from .data_check import check_datasets  # noqa: E402
@@ -15,7 +15,7 @@ from .rank_check import check_same_config, check_shares  # noqa: E402
 from .resume import find_last_checkpoint  # noqa: E402
 
 __all__ = [
-    'InputError', 'build_runner', 'check_datasets', 'check_file', 'check_initial_backbone', 'check_same_config',
-    'check_shares', 'check_work_dir', 'common_parser', 'exit_on_bad_input', 'find_last_checkpoint',
+    'InputError', 'build_runner', 'check_datasets', 'check_file', 'check_initial_backbone', 'check_output_folder',
+    'check_same_config', 'check_shares', 'common_parser', 'exit_on_bad_input', 'find_last_checkpoint',
     'guard_initial_weights', 'guard_load_from', 'join_process_group', 'leave_process_group', 'load_config', 'require_fit'
 ]

@@ -44,14 +44,14 @@ def check_file(path: str, what: str) -> None:
         raise InputError(f'expected {what}, found an empty file at {path}')
 
 
-def check_work_dir(path: str) -> None:
+def check_output_folder(path: str) -> None:
     """Raises InputError unless files can be written to the folder, which is made if need be."""
     try:
         os.makedirs(path, exist_ok=True)
         with tempfile.TemporaryFile(dir=path) as file:
             file.write(bytes(4096))
     except OSError as error:
-        raise InputError(f'expected a work dir that can be written to, but {path} cannot: {error.strerror}') from None
+        raise InputError(f'expected a folder that can be written to, but {path} cannot: {error.strerror}') from None
 
 
 def load_config(args: argparse.Namespace) -> Config:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from backbone_pair import WIRINGS, BackbonePair, DetectorPair, force_rate, read_config_or_backbone
-from mmdyn.launch import InputError, check_work_dir, exit_on_bad_input
+from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from trained_model import check_size
@@ -241,7 +241,7 @@ def main() -> None:
             if not 0 <= rate <= 1:
                 raise InputError(f'--open-rate expects numbers in [0, 1], got {rate:g}')
         if args.json:
-            check_work_dir(str(args.json.parent))
+            check_output_folder(str(args.json.parent))
         if args.threads:
             torch.set_num_threads(args.threads)
         cfg = read_config_or_backbone(args.config)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_datasets, check_work_dir, exit_on_bad_input
+from mmdyn.launch import InputError, check_datasets, check_output_folder, exit_on_bad_input
 from mmdyn.metrics import ComputeMetric
 from mmdyn.metrics.compute_report import ImageRecord, summarise, table, write_dump
 from mmengine.config import Config
@@ -145,7 +145,7 @@ def main() -> None:
             raise InputError(f'{error}\nFor the table alone, give --num-images 0.') from None
         out = args.out or Path('work_dirs') / Path(args.config).stem / 'macs.png'
         for file in filter(None, (out, args.dump)):
-            check_work_dir(str(Path(file).parent))
+            check_output_folder(str(Path(file).parent))
         records, classes = run_images(model, account, cfg, args.num_images)
     summary = summarise(records)
     print('\n' + table(summary))

@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_work_dir, exit_on_bad_input
+from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
 
 TRAINING, EVALUATION = 'open_rate/', 'compute/open_rate/'
 
@@ -120,7 +120,7 @@ def main() -> None:
             raise InputError(f'{path} has no open rates of blocks: they are logged every 50 iterations by '
                              "dict(type='mmdyn.DynamicModelHook') for backbones with gates (ConvNet-AIG)")
         out = args.out or path.with_name('open_rates.png')
-        check_work_dir(str(out.parent))
+        check_output_folder(str(out.parent))
     evaluation = read_rates(rows, EVALUATION)
     if evaluation is not None:
         evaluation = evaluation_iterations(evaluation, rows)

@@ -23,7 +23,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_datasets, check_work_dir, exit_on_bad_input
+from mmdyn.launch import InputError, check_datasets, check_output_folder, exit_on_bad_input
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner
@@ -115,7 +115,7 @@ def study_classifiers(args: argparse.Namespace, cfg: Config) -> list[adversarial
     check_datasets(cfg, ('val', ))
     batches = [(pixels.to(args.device), labels.to(args.device))
                for pixels, labels in read_batches(cfg, args.num_images)]
-    check_work_dir(str(out_folder(args)))
+    check_output_folder(str(out_folder(args)))
     rows = []
     for name, model in subjects:
         torch.manual_seed(0)  # PGD starts at random
@@ -138,7 +138,7 @@ def study_detectors(args: argparse.Namespace, cfg: Config) -> list[corrupted.Cor
     subjects = [('dynamic', cfg, args.checkpoint, True)]
     if args.static:
         subjects.insert(0, ('static', *read_static(args), False))
-    check_work_dir(str(out_folder(args)))
+    check_output_folder(str(out_folder(args)))
     rows = []
     for name, own, checkpoint, dynamic in subjects:
         own.work_dir = str(out_folder(args) / name)

@@ -16,7 +16,7 @@ import numpy as np
 import route_figures as figures
 import route_statistics as statistics
 from html_report import Section, write_report
-from mmdyn.launch import InputError, check_work_dir, exit_on_bad_input
+from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
 from route_dump import RouteDump, read_dump
 from scipy.stats import spearmanr
 
@@ -226,7 +226,7 @@ def main() -> None:
         groups = read_groups(args.groups, dump)
         path = Path(args.dump)
         folder = args.out_dir or path.with_name(f'{path.stem}_routes')
-        check_work_dir(str(folder))
+        check_output_folder(str(folder))
     sections = make_sections(dump, args, groups)
     report = write_report(folder, f'Routes of {dump.backbone}: {path.name}', sections)
     for section in sections:

@@ -14,7 +14,7 @@ import mmcv
 import numpy as np
 import torch
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_file, check_work_dir, exit_on_bad_input
+from mmdyn.launch import InputError, check_file, check_output_folder, exit_on_bad_input
 from mmdyn.visualization import draw_inference_graph, read_graph, read_prediction
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -92,7 +92,7 @@ def main() -> None:
         dataset = evaluation_dataset(cfg)
         model = load_model(cfg, args.checkpoint).to(args.device)
         folder = args.out_dir or Path('work_dirs') / Path(args.config).stem / 'inference_graphs'
-        check_work_dir(str(folder))
+        check_output_folder(str(folder))
     pipeline, classes, account = image_pipeline(dataset), class_names(dataset), CostAccount(model.backbone)
     targets = target_names(args.images, folder)
     for n, (path, image, target) in enumerate(zip(args.images, pictures, targets)):
