@@ -27,6 +27,9 @@ def test_builds(path):
     has_loss = any('TargetRate' in loss['type'] for hook in cfg.custom_hooks
                    for loss in hook.get('losses', []))
     assert has_loss == bool(built.target_rates)
+    if getattr(built, 'node', None) == 'block':
+        assert cfg.optim_wrapper.paramwise_cfg.custom_keys['.router.'].lr_mult < 1
+        assert any('.router.' in name for name, _ in built.named_parameters())
 
 
 @pytest.mark.parametrize('folder', ['convnet_aig', 'dg_net'])
