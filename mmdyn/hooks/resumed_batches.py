@@ -3,12 +3,13 @@ from typing import Any, Optional
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop
+from mmengine.runner.loops import _InfiniteDataloaderIterator
 
 from .random_state import sampler_of, set_random_state
 
 
 class _RestoringIterator:
-    """Batches that puts the random states back between the last one that is skipped and the first one that is not."""
+    """Puts the random states back between the last batch that is skipped and the first one that is not."""
 
     def __init__(self, batches: Any, *, skipped: int, state: Optional[dict[str, Any]]) -> None:
         self.batches = batches
@@ -34,9 +35,10 @@ def resume_batches(loop: BaseLoop, state: Optional[dict[str, Any]]) -> None:
         state: The random states to go on from (:func:`get_random_state`); None to keep what the skipping leaves.
     """
     batches = getattr(loop, 'dataloader_iterator', None)
-    if batches is None or hasattr(batches, 'skip_iter'):
+    if not isinstance(batches, _InfiniteDataloaderIterator) or hasattr(batches, 'skip_iter'):
         return
     sampler = sampler_of(loop.dataloader)
     if isinstance(sampler, InfiniteSampler):
         sampler.indices = InfiniteSampler(sampler.dataset, shuffle=sampler.shuffle, seed=sampler.seed).indices
-    loop.dataloader_iterator = _RestoringIterator(type(batches)(loop.dataloader), skipped=loop.iter, state=state)
+    batches = _InfiniteDataloaderIterator(loop.dataloader)
+    loop.dataloader_iterator = _RestoringIterator(batches, skipped=loop.iter, state=state)
