@@ -1,6 +1,7 @@
 """Several processes, with GPUs or without."""
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed
 from mmengine.config import Config
@@ -35,7 +36,8 @@ def join_process_group(cfg: Config) -> None:
         raise InputError(f'--launcher {cfg.launcher} needs GPUs and found none: '
                          'on CPUs start the processes with torchrun and give --launcher pytorch')
     timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout) if timeout else None)
+    options: dict[str, Any] = dict(timeout=timedelta(seconds=timeout)) if timeout else {}  # PyTorch 2.1 refuses None
+    torch.distributed.init_process_group('gloo', **options)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         # The Runner's own choices.
         type='MMDistributedDataParallel',
