@@ -15,7 +15,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from mmdyn import attach
 from mmdyn.functional.graph import complete_adjacency
-from mmdyn.launch import InputError, check_same_config, check_shares
+from mmdyn.launch import InputError, check_same_config, check_shares, leave_process_group
 
 pytestmark = pytest.mark.e2e
 
@@ -153,7 +153,7 @@ def run_rank(rank: int, folder: str) -> None:
     check_same_config(Config(dict(lr=0.1)))
     check_shares(loader([0, 0]))
     torch.save(results, Path(folder, f'{rank}.pth'))
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 @pytest.fixture(scope='module')

@@ -91,7 +91,7 @@ class DynamicBackbone(nn.Module):
 
     def valid_cells(self, feature_size: tuple[int, int]) -> list[list[int]]:
         """N pairs: the size of each image's valid part on a feature map, read by the host."""
-        return self._once('cells', feature_size, Tensor.tolist)
+        return self._once('cells', feature_size, lambda cells: cells.tolist())
 
     def pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
         """(N, h * w) weights that average a feature map over each image's valid part."""

@@ -1,11 +1,19 @@
 """``weights_only`` with an allow-list for PyTorch before 2.5, which has the one without the other."""
 import pickle
 from _compat_pickle import IMPORT_MAPPING
+from collections import Counter
 from types import ModuleType
 from typing import Any, Mapping
 
 import torch
 from torch import _weights_only_unpickler
+
+# Data that later releases allow too; MultiStepLR keeps its milestones in a Counter.
+_PLAIN: dict[str, Any] = {
+    'collections.Counter': Counter, 'builtins.set': set, 'builtins.complex': complex, 'builtins.bytearray': bytearray,
+    'torch.device': torch.device,
+    **{str(value): value for value in vars(torch).values() if isinstance(value, torch.dtype)},
+}
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -25,7 +33,7 @@ def load_restricted(path: str, allowed: Mapping[str, Any]) -> Any:
     Raises:
         pickle.UnpicklingError: If the file names anything else; nothing of it has run.
     """
-    known = {**_weights_only_unpickler._get_allowed_globals(), '_codecs.encode': _encode, **allowed}
+    known = {**_weights_only_unpickler._get_allowed_globals(), **_PLAIN, '_codecs.encode': _encode, **allowed}
 
     class Unpickler(pickle.Unpickler):
         """Finds globals by dictionary alone ("Restricting Globals" in Python's manual)."""

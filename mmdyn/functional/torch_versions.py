@@ -5,6 +5,9 @@ import torch
 from torch import nn
 from torch.nn.modules import module
 
+# Public since 2.3. Looked up once: the compiler of 2.1 knows the function, and not how to look for it.
+_is_compiling = getattr(torch.compiler, 'is_compiling', None) or torch._utils.is_compiling
+
 
 def autocast_dtype(device_type: str) -> Optional[torch.dtype]:
     """The dtype that autocast wants on a kind of device; None where it is off."""
@@ -17,8 +20,7 @@ def autocast_dtype(device_type: str) -> Optional[torch.dtype]:
 
 def is_traced() -> bool:
     """Whether the running code is being compiled or exported, so that nothing may depend on values."""
-    compiles = getattr(torch.compiler, 'is_compiling', None)  # since 2.3
-    return torch.jit.is_tracing() or (compiles is not None and compiles())
+    return torch.jit.is_tracing() or _is_compiling()
 
 
 def backward_keeps_graph() -> bool:

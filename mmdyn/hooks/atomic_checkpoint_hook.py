@@ -9,6 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from ..registry import HOOKS
 from .atomic_backend import remove_parts, write_atomically
 from .random_state import get_random_state, sampler_of, seed_workers, separate_generator, set_random_state
+from .resumed_batches import resume_batches
 
 _STATE_KEY = 'mmdyn_random_states'
 
@@ -75,8 +76,10 @@ class AtomicCheckpointHook(CheckpointHook):
     def _restore(self, runner, loader, *, ranks: list[dict], sampler_seed: Optional[int]) -> None:
         if sampler_seed is not None:
             sampler_of(loader).seed = sampler_seed
-        if len(ranks) == dist.get_world_size():
-            set_random_state(ranks[dist.get_rank()])
+        state = ranks[dist.get_rank()] if len(ranks) == dist.get_world_size() else None
+        resume_batches(runner.train_loop, state)
+        if state is not None:
+            set_random_state(state)
         else:
             runner.logger.warning(
                 f'The checkpoint is from a training on {len(ranks)} processes, this one has {dist.get_world_size()}: it '

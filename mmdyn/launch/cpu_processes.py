@@ -1,6 +1,7 @@
 """Several processes, with GPUs or without."""
 import os
 from datetime import timedelta
+from typing import Any
 
 import torch.distributed
 from mmengine.config import Config
@@ -35,7 +36,8 @@ def join_process_group(cfg: Config) -> None:
         raise InputError(f'--launcher {cfg.launcher} needs GPUs and found none: '
                          'on CPUs start the processes with torchrun and give --launcher pytorch')
     timeout = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
-    torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=timeout) if timeout else None)
+    options: dict[str, Any] = dict(timeout=timedelta(seconds=timeout)) if timeout else {}  # PyTorch 2.1 refuses None
+    torch.distributed.init_process_group('gloo', **options)
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         # The Runner's own choices.
         type='MMDistributedDataParallel',
@@ -50,7 +52,14 @@ def leave_process_group() -> None:
     Gloo's threads free the tensors of the last collective when they get to it. If Python is shutting down by then, they
     abort the process and the job counts as failed (2 processes on CPUs: 4 of 31 short trainings). A barrier holds no
     tensors, and gives them the time.
+
+    PyTorch 2.1 may also hang there: the group waits for gloo's threads and holds the lock of Python that they need to
+    free a tensor. Let go of through a reference of its own, gloo's part waits without it.
     """
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-        torch.distributed.destroy_process_group()
+    if not torch.distributed.is_initialized():
+        return
+    torch.distributed.barrier()
+    on_cpus = torch.distributed.get_backend() == 'gloo'
+    gloo = torch.distributed.group.WORLD._get_backend(torch.device('cpu')) if on_cpus else None
+    torch.distributed.destroy_process_group()
+    del gloo

@@ -4,6 +4,8 @@ from typing import Optional
 import torch
 from torch import Tensor
 
+from ..functional.torch_versions import is_traced
+
 
 class Workspace:
     """One block of main memory, handed out to one user at a time.
@@ -19,7 +21,7 @@ class Workspace:
 
     def take(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
         """An uninitialised tensor, of the dtype and on the device of ``like``."""
-        if like.device.type != 'cpu':
+        if like.device.type != 'cpu' or is_traced():  # a compiler plans its memory itself
             return like.new_empty(shape)
         # Taken, not shared: a second thread gets memory of its own.
         kept, self._kept = self._kept, None

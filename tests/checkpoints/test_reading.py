@@ -1,7 +1,7 @@
 """Reading checkpoints: what mmengine writes comes back, and what carries code does not run."""
 import os
 import pickle
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 
 import numpy as np
 import pytest
@@ -29,13 +29,14 @@ def mmengine_checkpoint():
     history = HistoryBuffer([1.5, 2.5], [1, 1])
     history.update(3.5)
     return dict(
-        meta=dict(epoch=1, cfg='text', dataset_meta=dict(classes=('a', 'b'), palette=[(1, 2, 3)])),
+        meta=dict(epoch=1, cfg='text', dtype=torch.bfloat16, device=torch.device('cpu'), numbers={1, 2j},
+                  raw=bytearray(b'a'), dataset_meta=dict(classes=('a', 'b'), palette=[(1, 2, 3)])),
         state_dict=OrderedDict(weight=torch.arange(6.).view(2, 3), count=torch.tensor(3)),
         message_hub=dict(log_scalars=OrderedDict(loss=history),
                          runtime_info=OrderedDict(eta=np.float64(2.0), step=np.int64(3), flag=np.bool_(True)),
                          resumed_keys=OrderedDict(loss=True)),
         optimizer=dict(state={0: dict(momentum_buffer=torch.ones(2))}, param_groups=[dict(lr=0.1, params=[0])]),
-        param_schedulers=[dict(last_step=1, base_values=[0.1])])
+        param_schedulers=[dict(last_step=1, base_values=[0.1], milestones=Counter([8, 11]))])
 
 
 @pytest.mark.parametrize('zipped', CASES)

@@ -45,8 +45,8 @@ class Interrupt(DynamicModelHook):
             raise Interrupted
 
 
-def by_iterations(*, sampler: str = 'InfiniteSampler', workers: int = 0) -> dict:
-    train = dict(dataset=Augmented(), batch_size=2, num_workers=workers, persistent_workers=workers > 0,
+def by_iterations(*, sampler: str = 'InfiniteSampler', workers: int = 0, pictures: type = Augmented) -> dict:
+    train = dict(dataset=pictures(), batch_size=2, num_workers=workers, persistent_workers=workers > 0,
                  sampler=dict(type=sampler, shuffle=True))
     return dict(
         train_dataloader=train,
@@ -83,9 +83,10 @@ CALIBRATION = dict(type='mmdyn.CalibrationHook', num_batches=3)
 @pytest.mark.parametrize('options, hooks', [
     (by_iterations(), [dict(CALIBRATION, by_epoch=False, interval=2)]),
     (by_iterations(), [dict(type='EMAHook')]),
+    (by_iterations(workers=1, pictures=Pictures), []),
     (by_epochs(), [CALIBRATION]),
     (by_epochs(workers=1), [CALIBRATION]),
-], ids=['iterations', 'EMA', 'epochs', 'epochs, a worker'])
+], ids=['iterations', 'EMA', 'a worker that draws nothing', 'epochs', 'epochs, a worker'])
 def test_resumed_equals_uninterrupted(tmp_path, options, hooks):
     torch.manual_seed(0)
     wanted = train(tmp_path / 'whole', options, hooks=hooks, seed=0)

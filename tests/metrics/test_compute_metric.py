@@ -10,6 +10,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from toy import SMALL_AIG, Pictures, toy_runner
 
 from mmdyn.cost import CostAccount, ImageCost
+from mmdyn.launch import leave_process_group
 from mmdyn.layers.decisions import Decisions
 from mmdyn.metrics import ComputeMetric
 
@@ -169,7 +170,7 @@ def _evaluate_share(rank: int, images: int, folder: str) -> None:
         evaluator.process([prediction((2 * n + rank) % images)])
     metrics = evaluator.evaluate(images)
     Path(folder, f'{rank}.json').write_text(json.dumps(metrics))
-    torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from backbone_pair import BackbonePair, read_config_or_backbone
-from mmdyn.launch import InputError, exit_on_bad_input
+from mmdyn.launch import InputError, exit_on_bad_input, leave_process_group
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn, optim
 
@@ -67,8 +67,7 @@ def work(index: int, args: argparse.Namespace, barrier: Barrier, folder: str) ->
                             seconds[turn, KINDS.index(kind)] = time.perf_counter() - start
             barrier.wait()
     torch.save(seconds, Path(folder, f'{index}.pt'))
-    if not alone:
-        torch.distributed.destroy_process_group()
+    leave_process_group()
 
 
 def report(args: argparse.Namespace, one: Tensor, two: Tensor) -> str:
