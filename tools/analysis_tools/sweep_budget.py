@@ -184,7 +184,7 @@ def draw(points: list[dict[str, Any]], knob: str, accuracy: str, budget: float |
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
-    figure, axes = plt.subplots(figsize=(7, 5))
+    figure, axes = plt.subplots(figsize=(7, 5), layout='constrained')
     label = f'one checkpoint (numbers: {knob.replace("_", " ")})'
     curve = [(point['gmacs'], point['metrics'][accuracy]) for point in points]
     # Okabe and Ito's colours, which the colour-blind tell apart; and a marker each.
@@ -201,9 +201,8 @@ def draw(points: list[dict[str, Any]], knob: str, accuracy: str, budget: float |
         axes.axvline(budget * points[0]['gmacs'] / points[0]['ratio'], linestyle=':', color='grey')
     axes.set(xlabel='GMACs of the backbone per image', ylabel=accuracy, title='accuracy over compute')
     axes.grid(alpha=0.3)
-    axes.margins(x=0.12)  # room for the names
-    axes.legend(loc='best')
-    figure.tight_layout()
+    axes.margins(x=0.15)  # room for the names
+    figure.legend(loc='outside lower center', ncols=3)  # where it hides no point
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
