@@ -38,8 +38,8 @@ case $stack in
         python_version=3.10 mmcv=mmcv mmcv_version=2.1.0 folder=.venv-openmmlab
         numpy='numpy==1.26.4'
         torch=('torch===2.1.2' 'torchvision===0.16.2')
-        # Later releases of OpenCV want numpy 2.
-        framework=('mmengine==0.10.7' 'mmdet==3.3.0' 'mmpretrain==1.2.0' 'opencv-python<4.11') ;;
+        # Later releases of OpenCV want numpy 2; BoxInst needs scikit-image, which mmdet does not ask for.
+        framework=('mmengine==0.10.7' 'mmdet==3.3.0' 'mmpretrain==1.2.0' 'opencv-python<4.11' 'scikit-image') ;;
     *) fail "unknown stack '$stack': expected onedl or openmmlab." ;;
 esac
 build_tools=('setuptools<81' 'wheel' 'ninja' 'psutil' "$numpy")
