@@ -125,9 +125,14 @@ def test_a_detector(run_tool, configs, checkpoints, data_options, tmp_path):
     (['--severities', '6'], '--severities expects numbers from 1 to 5'),
     (['--jpeg', '101'], '--jpeg expects a quality'),
     (['--steps', '0'], '--steps expects a number of at least 1, got 0'),
-    (['--corruptions', 'rain'], 'unknown rain; there are gaussian_noise'),
     (['--num-images', '3'], '--num-images is for classifiers'),
 ])
 def test_bad_input(run_tool, configs, arguments, message):
     with pytest.raises(SystemExit, match=message):
         run_tool(robustness, configs['aig'], 'nowhere.pth', *arguments)
+
+
+def test_an_unknown_corruption(run_tool, configs):
+    pytest.importorskip('imagecorruptions')
+    with pytest.raises(SystemExit, match='unknown rain; there are gaussian_noise'):
+        run_tool(robustness, configs['aig'], 'nowhere.pth', '--corruptions', 'rain')
