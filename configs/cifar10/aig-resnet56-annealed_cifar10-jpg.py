@@ -1,11 +1,6 @@
-# The other remedy for the targets of the calibrated config: the same gates, whose noise goes to 0.
+# The same gates with a target rate each instead of one budget. Their noise goes to 0, as there.
 _base_ = './aig-resnet56_cifar10-jpg.py'
-always, gated = 1, 0.5
-model = dict(
-    backbone=dict(
-        target_rates=[always] * 5 + [gated] + [always] * 2 + [gated]
-        + [always] + [gated] * 8
-        + [always] * 2 + [gated] * 2 + [always] + [gated] + [always] * 3))
+model = dict(backbone=dict(target_rates=[0.5 if rate is None else rate for rate in _base_.model.backbone.target_rates]))
 custom_hooks = [
     *_base_.custom_hooks[:2],
     dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss', loss_weight=2.0)]),

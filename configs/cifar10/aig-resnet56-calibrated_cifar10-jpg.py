@@ -1,17 +1,10 @@
-_base_ = './resnet56_cifar10-jpg.py'
-# Gates on those blocks without which, one at a time, the static network's loss rises least.
-always, gated = 1, 0.5
-model = dict(
-    backbone=dict(
-        type='mmdyn.AIGResNetCIFAR',
-        open_probability='calibrated',
-        target_rates=[always] * 5 + [gated] + [always] * 2 + [gated]
-        + [always] + [gated] * 8
-        + [always] * 2 + [gated] * 2 + [always] + [gated] + [always] * 3))
+# The other remedy for the targets of the annealed config: its gates are sampled to the end, and their thresholds calibrated.
+_base_ = './aig-resnet56-annealed_cifar10-jpg.py'
+model = dict(backbone=dict(open_probability='calibrated'))
 custom_hooks = [
-    dict(type='mmdyn.ChannelsLastHook'),
-    dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss', loss_weight=2.0)]),
-    # Crops have black borders, which shift the gates' logits; whole pictures do not.
+    _base_.custom_hooks[0],
+    _base_.custom_hooks[2],
+    # On whole pictures, as evaluation sees them; training sees crops.
     dict(
         type='mmdyn.CalibrationHook',
         num_batches=100,
@@ -23,5 +16,3 @@ custom_hooks = [
                 _base_.train_dataloader.dataset,
                 pipeline=_base_.val_dataloader.dataset.pipeline))),
 ]
-val_evaluator = [*_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
-test_evaluator = val_evaluator

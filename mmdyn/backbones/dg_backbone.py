@@ -206,6 +206,7 @@ class DGBackbone(DynamicBackbone):
         return tuple(outs)
 
     def _stem(self, x: Tensor) -> Tensor:
+        """What the family runs before its stages; every subclass has its own."""
         raise NotImplementedError
 
     def _run_stage(self, name: str, blocks: nn.Sequential, x: Tensor) -> Tensor:
