@@ -1,5 +1,6 @@
 """Gated residual blocks on top of one of MMDetection's ResNets (ConvNet-AIG)."""
-from typing import Iterator, Mapping, Optional, Union
+from functools import partial
+from typing import Callable, Iterator, Mapping, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -8,11 +9,16 @@ from torch.utils.checkpoint import checkpoint
 from ..functional.distributed import global_mean
 from ..functional.max_pool import max_pool
 from ..layers.conditional import gather, portions, run_on_open
-from ..layers.gate import Gate
+from ..layers.decisions import Decisions
+from ..layers.gate import BaseGate, ConfidenceGate, Gate, GateOutput
 from ..layers.residual import Residual
 from .dynamic_backbone import DynamicBackbone
 from .target_rates import TargetRates, resolve_target_rates
 
+_GATE_OPTIONS: dict[Callable, tuple[str, ...]] = {
+    Gate: ('hidden_channels', 'norm', 'temperature'),
+    ConfidenceGate: ('num_classes', ),
+}
 ForcedGates = Union[None, str, Mapping[str, Tensor]]
 
 
@@ -26,10 +32,12 @@ class AIGBackbone(DynamicBackbone):
 
     Args:
         target_rates: The wanted open rate of the blocks. None: gates, but no loss. A number: for
-            all. A list: one entry a block, where 1 means no gate (the block always runs) and None
-            a gate without a loss. ``dict(preset='paper', t=0.5)``: the paper's list for this depth.
+            all. A list: one entry a block, where 1 means no gate (the block always runs), 0 no
+            block (it is left out of the network) and None a gate without a loss.
+            ``dict(preset='paper', t=0.5)``: the paper's list for this depth.
         gate: Options of :class:`mmdyn.layers.gate.Gate`: ``hidden_channels``, ``norm``,
-            ``temperature``.
+            ``temperature``; or, for classifiers, ``dict(num_classes=10)``, that of
+            :class:`mmdyn.layers.gate.ConfidenceGate`.
         policy: How evaluation decides: ``'argmax'``, ``'sample'`` or ``'expected'``.
         open_probability: The probability above which ``argmax`` opens a gate, or
             ``'calibrated'``: each gate's own, so that its target rate is met.
@@ -51,26 +59,36 @@ class AIGBackbone(DynamicBackbone):
         super().__init__(*args, **kwargs)
         self.execution = execution
         self._forced: ForcedGates = None
+        self._in_doubt: Union[int, Tensor] = 1  # (N,), where no gate has been sure of the class so far
         blocks = dict(self.blocks())
         rates = resolve_target_rates(target_rates, len(blocks), self.depth)
-        options = _gate_options(gate)
+        build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
-        Gate(1, policy=policy, open_probability=open_probability, **options)
-        for block, rate in zip(blocks.values(), rates):
-            if rate != 1:
-                block.gate = Gate(
-                    Residual(block).in_channels, policy=policy, open_probability=open_probability,
-                    target_rate=rate, **options)
+        build_gate(1)
+        for (name, block), rate in zip(blocks.items(), rates):
+            if rate == 0:
+                self._leave_out(name)
+            elif rate != 1:
+                block.gate = build_gate(Residual(block).in_channels, target_rate=rate)
         self._target_rates = {
-            name: rate for name, rate in zip(blocks, rates) if rate is not None and rate != 1}
+            name: rate for name, rate in zip(blocks, rates) if rate not in (None, 0, 1)}
+
+    def _leave_out(self, name: str) -> None:
+        layer, index = name.split('.')
+        stage = getattr(self, layer)
+        if Residual(stage[int(index)]).projection is not None:
+            raise ValueError(f'target_rates: block {name!r} changes the shape of its input and cannot be left '
+                             'out, expected a rate above 0, got 0')
+        stage[int(index)] = nn.Identity()
 
     def blocks(self) -> Iterator[tuple[str, nn.Module]]:
         """Name (``layer1.0``) and module of every residual block, in the order they run."""
         for layer in self.res_layers:
             for i, block in enumerate(getattr(self, layer)):
-                yield f'{layer}.{i}', block
+                if not isinstance(block, nn.Identity):  # left out
+                    yield f'{layer}.{i}', block
 
-    def gates(self) -> dict[str, Gate]:
+    def gates(self) -> dict[str, BaseGate]:
         """Block name -> gate, for the blocks that have one."""
         return {name: block.gate for name, block in self.blocks() if hasattr(block, 'gate')}
 
@@ -125,8 +143,12 @@ class AIGBackbone(DynamicBackbone):
                 x = self._run_block(f'{layer}.{k}', block, x, may_overwrite=k > 0 or i == 0)
             if i in self.out_indices:
                 outs.append(x)
-        self._pooled = None
+        self._pooled, self._in_doubt = None, 1
         return tuple(outs)
+
+    def begin_forward(self, images: Tensor) -> Decisions:
+        self._in_doubt = 1
+        return super().begin_forward(images)
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
@@ -143,16 +165,26 @@ class AIGBackbone(DynamicBackbone):
         self._pooled = None
         return _run_masked(residual, x, decision, with_cp=self.with_cp)
 
-    def _decide(self, name: str, gate: Gate, x: Tensor) -> Tensor:
+    def _decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:
         # A block that was closed for all images has left its average.
         if self._pooled is None:
             self._pooled = self.pool(x)
-        decision, logit = gate(self._pooled)
+        decision, logit, class_scores = self.ask(gate, self._pooled)
         if self._forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
         self.decisions.gate_logits[name] = logit
+        if class_scores is not None:
+            self.decisions.class_scores[name] = class_scores
         return decision
+
+    def ask(self, gate: BaseGate, pooled: Tensor) -> GateOutput:
+        """What a gate says; one that knows the classes only of images that were in doubt so far."""
+        output = gate(pooled)
+        if output.class_scores is None:
+            return output
+        self._in_doubt = output.decision * self._in_doubt
+        return output._replace(decision=self._in_doubt)
 
     def _force(self, name: str, decision: Tensor) -> Tensor:
         if isinstance(self._forced, str):
@@ -218,15 +250,15 @@ class AIGBackbone(DynamicBackbone):
         return residual.activate(shortcut)
 
 
-def _gate_options(gate: Optional[dict]) -> dict:
-    if gate is not None and not isinstance(gate, Mapping):
-        raise TypeError(f'gate must be a dict of options or None, got {gate!r}')
-    options = dict(gate or {})
-    allowed = ('hidden_channels', 'norm', 'temperature')
-    unknown = set(options) - set(allowed)
+def _build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:
+    if options is not None and not isinstance(options, Mapping):
+        raise TypeError(f'gate must be a dict of options or None, got {options!r}')
+    options = dict(options or {})
+    kind: Callable[..., BaseGate] = ConfidenceGate if 'num_classes' in options else Gate
+    unknown = set(options) - set(_GATE_OPTIONS[kind])
     if unknown:
-        raise ValueError(f'gate takes the options {allowed}, got {sorted(unknown)}')
-    return options
+        raise ValueError(f'gate takes the options {_GATE_OPTIONS[kind]}, got {sorted(unknown)}')
+    return kind(in_channels, **options, **kwargs)
 
 
 def _forced_values(name: str, value: object) -> Tensor:

@@ -15,7 +15,7 @@ PAPER_RATES = {
 
 def resolve_target_rates(target_rates: TargetRates, num_blocks: int,
                          depth: int) -> list[Optional[float]]:
-    """One entry a block: a rate, 1 (no gate: always runs), or None (a gate without a loss).
+    """One entry a block: a rate, 1 (no gate: always runs), 0 (left out), or None (a gate without a loss).
 
     Args:
         target_rates: None, a number for all blocks, a list with one entry a block, or

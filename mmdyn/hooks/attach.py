@@ -24,7 +24,8 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
         model: The model, or its data-parallel wrapper.
         losses: Loss modules or their configs; each takes :class:`Decisions` and returns a scalar,
             or None where it does not apply. One with a true attribute ``needs_cost`` takes the
-            backbone's :class:`mmdyn.cost.CostAccount` as well.
+            backbone's :class:`mmdyn.cost.CostAccount` as well, one with ``needs_labels`` the labels
+            of the images: (N,), or (N, classes) where they are mixed.
 
     Returns:
         The attachment; its ``remove()`` undoes it.
@@ -76,19 +77,23 @@ class Attachment:
         arguments.apply_defaults()
         mode = arguments.arguments.get('mode')
         if mode == 'loss' and isinstance(output, dict):
-            self._add_losses(output)
+            self._add_losses(output, arguments.arguments.get('data_samples'))
         elif mode == 'predict' and isinstance(output, (list, tuple)):
             self._hand_out_decisions(output)
 
-    def _add_losses(self, output: dict[str, Any]) -> None:
+    def _add_losses(self, output: dict[str, Any], samples: Optional[Sequence[Any]]) -> None:
         for i, (name, backbone) in enumerate(self.backbones.items()):
             decisions = backbone.decisions
             if decisions is None or not backbone.training:
                 continue
             suffix = f'_{i}' if i else ''
             for loss in self.losses:
-                cost = (self.accounts[name], ) if getattr(loss, 'needs_cost', False) else ()
-                value = loss(decisions, *cost)
+                needs = []
+                if getattr(loss, 'needs_cost', False):
+                    needs.append(self.accounts[name])
+                if getattr(loss, 'needs_labels', False):
+                    needs.append(_labels(samples, loss))
+                value = loss(decisions, *needs)
                 if value is not None:
                     output[loss.name + suffix] = value
             rates = _open_rates(decisions)
@@ -105,6 +110,15 @@ class Attachment:
         for i, (sample, cost) in enumerate(zip(samples, self.accounts[name].images(decisions))):
             sample.set_field(decisions[i], 'decisions')
             sample.set_field(cost, 'cost')
+
+
+def _labels(samples: Optional[Sequence[Any]], loss: nn.Module) -> Tensor:
+    """As MMPretrain's heads read them: scores where images are mixed, else class indices."""
+    for name, collect in (('gt_score', torch.stack), ('gt_label', torch.cat)):
+        if samples and all(name in sample for sample in samples):
+            return collect([getattr(sample, name) for sample in samples])
+    raise ValueError(f'{type(loss).__name__} expects data samples with a gt_label each, as those of MMPretrain '
+                     f'have; got {type(samples[0]).__name__ if samples else samples!r} without')
 
 
 @torch.no_grad()

@@ -58,5 +58,8 @@ class GateScheduleHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for module in model.modules():
             if isinstance(module, AIGBackbone):
-                for gate in module.gates().values():
+                for name, gate in module.gates().items():
+                    if not hasattr(gate, self.attribute):
+                        raise ValueError(f'GateScheduleHook: expected gates with the attribute {self.attribute!r}, '
+                                         f'that of {name} is a {type(gate).__name__}, which has none')
                     setattr(gate, self.attribute, value)

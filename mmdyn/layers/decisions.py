@@ -5,6 +5,8 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
+_GROUPS = ('gates', 'gate_logits', 'class_scores', 'adjacency')
+
 
 class Decisions:
     """The decisions of one forward pass of a dynamic backbone over N images.
@@ -17,6 +19,7 @@ class Decisions:
         input_size: (H, W) of the padded input.
         gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs.
         gate_logits: block name -> (N,) logits of the open probability.
+        class_scores: block name -> (N, classes), of gates that have them.
         adjacency: stage name (``layer1``) -> (N, n+1, n+1) edge weights, strictly upper
             triangular; entry (i, j) is the weight with which node j reads node i.
         target_rates: block name -> target rate; only blocks that have one.
@@ -31,6 +34,7 @@ class Decisions:
         self.target_rates = target_rates or {}
         self.gates: OrderedDict[str, Tensor] = OrderedDict()
         self.gate_logits: OrderedDict[str, Tensor] = OrderedDict()
+        self.class_scores: OrderedDict[str, Tensor] = OrderedDict()
         self.adjacency: OrderedDict[str, Tensor] = OrderedDict()
 
     def __len__(self) -> int:
@@ -52,9 +56,9 @@ class Decisions:
 
     def _map(self, function) -> 'Decisions':
         mapped = Decisions(function(self.sizes), self.input_size, self.target_rates)
-        for name in ('gates', 'gate_logits', 'adjacency'):
-            values = getattr(self, name)
-            setattr(mapped, name, OrderedDict((k, function(v)) for k, v in values.items()))
+        for group in _GROUPS:
+            values = getattr(self, group)
+            setattr(mapped, group, OrderedDict((k, function(v)) for k, v in values.items()))
         return mapped
 
     def __deepcopy__(self, memo: dict) -> 'Decisions':
@@ -65,8 +69,7 @@ class Decisions:
         return self.cpu().__dict__ if self._carries_graph() else dict(self.__dict__)
 
     def _carries_graph(self) -> bool:
-        groups = (self.gates, self.gate_logits, self.adjacency)
-        return any(v.requires_grad for group in groups for v in group.values())
+        return any(v.requires_grad for group in _GROUPS for v in getattr(self, group).values())
 
     def __repr__(self) -> str:
         parts = [f'{len(self)} images']

@@ -1,6 +1,6 @@
-"""The gate of a residual block (ConvNet-AIG, section 3.2)."""
+"""The gates of residual blocks: learned by sampling (ConvNet-AIG, section 3.2), or taught by the classes."""
 from numbers import Real
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -28,66 +28,44 @@ def check_number(name: str, value: object, low: float, high: float = float('inf'
     return float(value)
 
 
-class Gate(nn.Module):
-    """Decides from a block's input, image by image, whether the block runs.
+class GateOutput(NamedTuple):
+    """What a gate says of N images.
 
-    ``W2 . ReLU(Norm(W1 . pooled input))`` gives two logits, closed and open. While training, the
-    decision is a hard Gumbel sample; at evaluation it follows ``policy``. All of it in float32
-    (or wider), also under autocast.
+    Attributes:
+        decision: (N,), 0 or 1 (policy ``'expected'``: the open probability).
+        logit: (N,), of the open probability.
+        class_scores: (N, classes), of a gate that has them.
+    """
+    decision: Tensor
+    logit: Tensor
+    class_scores: Optional[Tensor] = None
 
-    A sampled rate is not a deterministic rate: a gate that says 0.55 for every image is open for
-    55 % of them when sampled, and for all of them under ``argmax``. Two remedies are built in:
-    :attr:`noise` can be annealed to 0 while training, and ``open_probability='calibrated'`` opens
-    above a running quantile of the gate's own logits, so that the target share of images opens.
+
+class BaseGate(nn.Module):
+    """From the logit of the open probability to a decision.
 
     Args:
-        in_channels: Channels of the block's input.
-        hidden_channels: Width of the hidden layer.
-        norm: ``'LN'``, ``'BN'`` (the paper's), or None. A layer norm does not depend on the
-            batch, which for detectors is often one or two images a GPU.
-        temperature: Of the Gumbel relaxation.
         policy: At evaluation: ``'argmax'`` opens above ``open_probability``; ``'sample'`` draws;
             ``'expected'`` returns the open probability itself.
-        open_probability: A number in [0, 1], or ``'calibrated'``.
+        open_probability: A number in [0, 1], or ``'calibrated'``: above a running quantile of the
+            gate's own logits, so that the target share of images opens.
         target_rate: The wanted share of open images, or None.
     """
 
     def __init__(self,
-                 in_channels: int,
                  *,
-                 hidden_channels: int = 16,
-                 norm: Optional[str] = 'LN',
-                 temperature: float = 1.0,
                  policy: str = 'argmax',
                  open_probability: Union[float, str] = 0.5,
                  target_rate: Optional[float] = None) -> None:
         super().__init__()
-        if not isinstance(hidden_channels, int) or hidden_channels < 1:
-            raise ValueError(f'gate hidden_channels must be a positive int, got {hidden_channels!r}')
-        if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
-            raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
-        if not check_number('gate temperature', temperature, 0.0):
-            raise ValueError('gate temperature must be above 0, got 0')
-        self.temperature = float(temperature)
-        self.noise = 1.0
         self.policy = policy
         self.target_rate = target_rate
-        self.fc1 = nn.Linear(in_channels, hidden_channels)
-        self.norm = NORMS[norm](hidden_channels)
-        self.fc2 = nn.Linear(hidden_channels, 2)
         # The logit above which the target share of images opens, and the typical distance of an
         # image's logit from it, which sets the step of its running estimate.
         self.register_buffer('quantile', torch.zeros(()))
         self.register_buffer('spread', torch.ones(()))
         self.register_buffer('calibration_steps', torch.zeros((), dtype=torch.long))
         self.open_probability = open_probability
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Starts 87 % open whatever the image: sigmoid(2 - 0.1) (design, section 3)."""
-        nn.init.normal_(self.fc2.weight, std=0.001)
-        with torch.no_grad():
-            self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
 
     @property
     def policy(self) -> str:
@@ -116,33 +94,7 @@ class Gate(nn.Module):
     @property
     def norm_is_fresh(self) -> bool:
         """Whether the gate has a batch norm that never saw a batch."""
-        return isinstance(self.norm, nn.modules.batchnorm._BatchNorm) and \
-            not self.norm.num_batches_tracked
-
-    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Decides.
-
-        Args:
-            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
-
-        Returns:
-            (N,) decisions, 0 or 1 (``expected``: the open probability), and (N,) open logits.
-        """
-        with torch.autocast(pooled.device.type, enabled=False):
-            pooled = pooled.clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(self.fc1.weight.dtype)
-            hidden = torch.relu(self._normalise(self.fc1(pooled)))
-            logit = open_logit(self.fc2(hidden))
-            if self.training:
-                return gumbel_gate(logit, self.temperature, self.noise), logit
-            return self._evaluate(logit), logit
-
-    def _normalise(self, hidden: Tensor) -> Tensor:
-        # One image has no batch statistics: normalise it by the running ones.
-        if self.norm.training and len(hidden) == 1 and type(self.norm) is nn.BatchNorm1d:
-            norm = self.norm
-            return nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var,
-                                            norm.weight, norm.bias, eps=norm.eps)
-        return self.norm(hidden)
+        return False
 
     def _evaluate(self, logit: Tensor) -> Tensor:
         if self.policy == 'expected':
@@ -166,3 +118,131 @@ class Gate(nn.Module):
         step = (1.0 / self.calibration_steps.float()).clamp(min=0.02)
         self.spread += step * (distance - self.spread)
         self.quantile += 2 * step * self.spread * (share_above - self.target_rate)
+
+
+class Gate(BaseGate):
+    """Decides from a block's input, image by image, whether the block runs.
+
+    ``W2 . ReLU(Norm(W1 . pooled input))`` gives two logits, closed and open. While training, the
+    decision is a hard Gumbel sample; at evaluation it follows ``policy``. All of it in float32
+    (or wider), also under autocast.
+
+    A sampled rate is not a deterministic rate: a gate that says 0.55 for every image is open for
+    55 % of them when sampled, and for all of them under ``argmax``. Two remedies are built in:
+    :attr:`noise` can be annealed to 0 while training, and ``open_probability='calibrated'`` opens
+    above a running quantile of the gate's own logits, so that the target share of images opens.
+
+    Args:
+        in_channels: Channels of the block's input.
+        hidden_channels: Width of the hidden layer.
+        norm: ``'LN'``, ``'BN'`` (the paper's), or None. A layer norm does not depend on the
+            batch, which for detectors is often one or two images a GPU.
+        temperature: Of the Gumbel relaxation.
+        **kwargs: Those of :class:`BaseGate`.
+    """
+
+    def __init__(self,
+                 in_channels: int,
+                 *,
+                 hidden_channels: int = 16,
+                 norm: Optional[str] = 'LN',
+                 temperature: float = 1.0,
+                 **kwargs) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(hidden_channels, int) or hidden_channels < 1:
+            raise ValueError(f'gate hidden_channels must be a positive int, got {hidden_channels!r}')
+        if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
+            raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
+        if not check_number('gate temperature', temperature, 0.0):
+            raise ValueError('gate temperature must be above 0, got 0')
+        self.temperature = float(temperature)
+        self.noise = 1.0
+        self.fc1 = nn.Linear(in_channels, hidden_channels)
+        self.norm = NORMS[norm](hidden_channels)
+        self.fc2 = nn.Linear(hidden_channels, 2)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Starts 87 % open whatever the image: sigmoid(2 - 0.1) (design, section 3)."""
+        nn.init.normal_(self.fc2.weight, std=0.001)
+        with torch.no_grad():
+            self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
+
+    @property
+    def norm_is_fresh(self) -> bool:
+        """Whether the gate has a batch norm that never saw a batch."""
+        return isinstance(self.norm, nn.modules.batchnorm._BatchNorm) and \
+            not self.norm.num_batches_tracked
+
+    def forward(self, pooled: Tensor) -> GateOutput:
+        """Decides.
+
+        Args:
+            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
+        """
+        with torch.autocast(pooled.device.type, enabled=False):
+            hidden = torch.relu(self._normalise(self.fc1(_finite(pooled, self.fc1))))
+            logit = open_logit(self.fc2(hidden))
+            if self.training:
+                return GateOutput(gumbel_gate(logit, self.temperature, self.noise), logit)
+            return GateOutput(self._evaluate(logit), logit)
+
+    def _normalise(self, hidden: Tensor) -> Tensor:
+        # One image has no batch statistics: normalise it by the running ones.
+        if self.norm.training and len(hidden) == 1 and type(self.norm) is nn.BatchNorm1d:
+            norm = self.norm
+            return nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var,
+                                            norm.weight, norm.bias, eps=norm.eps)
+        return self.norm(hidden)
+
+
+class ConfidenceGate(BaseGate):
+    """Opens for images of whose class it is in doubt.
+
+    A linear classifier on the block's pooled input. The open probability is the probability that
+    its best class is wrong, ``1 - max softmax``. Once the class of an image is clear, it stays so:
+    no later gate opens (early exits: Teerapittayanon et al., ICPR 2016, arXiv 1709.01686, section
+    III). While training, every block runs, and the gate learns from the labels alone, through
+    ``mmdyn.GateClassLoss``; nothing is sampled, and :attr:`open_probability` chooses the cost.
+
+    Args:
+        in_channels: Channels of the block's input.
+        num_classes: At least 2.
+        **kwargs: Those of :class:`BaseGate`, without target rate and calibration.
+
+    Raises:
+        ValueError: For another number of classes, a target rate or ``'calibrated'``.
+    """
+
+    def __init__(self, in_channels: int, *, num_classes: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
+            raise ValueError(f'gate num_classes must be an int of at least 2, got {num_classes!r}')
+        if self.target_rate is not None or self.open_probability == 'calibrated':
+            raise ValueError('a gate that knows the classes runs the blocks that doubt needs: expected no target rate '
+                             f'and a number as open_probability, got {self.target_rate} and {self.open_probability!r}')
+        self.fc = nn.Linear(in_channels, num_classes)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Starts in doubt whatever the image."""
+        nn.init.normal_(self.fc.weight, std=0.001)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, pooled: Tensor) -> GateOutput:
+        """Decides.
+
+        Args:
+            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
+        """
+        with torch.autocast(pooled.device.type, enabled=False):
+            scores = self.fc(_finite(pooled, self.fc))
+            # From the sorted scores, since 1 - max softmax rounds to 0 where the class is clear.
+            ordered = scores.detach().sort(dim=1, descending=True).values
+            logit = ordered[:, 1:].logsumexp(dim=1) - ordered[:, 0]
+            decision = torch.ones_like(logit) if self.training else self._evaluate(logit)
+            return GateOutput(decision, logit, scores)
+
+
+def _finite(pooled: Tensor, layer: nn.Linear) -> Tensor:
+    return pooled.clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(layer.weight.dtype)

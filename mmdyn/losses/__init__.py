@@ -1,5 +1,6 @@
 """Losses on what a backbone decided."""
 from .compute_budget_loss import ComputeBudgetLoss
+from .gate_class_loss import GateClassLoss
 from .target_rate_loss import TargetRateLoss
 
-__all__ = ['ComputeBudgetLoss', 'TargetRateLoss']
+__all__ = ['ComputeBudgetLoss', 'GateClassLoss', 'TargetRateLoss']

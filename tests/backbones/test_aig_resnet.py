@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 
 from mmdyn.layers import conditional
 from mmdyn.backbones import AIGResNet, AIGResNetCIFAR, AIGResNeXt
+from mmdyn.backbones.resnet_cifar import ResNetCIFAR
 
 GCB = [dict(cfg=dict(type='ContextBlock', ratio=1. / 16), stages=(False, True, True, True),
             position='after_conv3')]
@@ -188,6 +189,46 @@ def test_target_1_means_no_gate():
     assert not AIGResNet(18, target_rates=1).gates()
 
 
+def test_target_0_leaves_the_block_out():
+    torch.manual_seed(0)
+    static = ResNetCIFAR(20)
+    backbone = AIGResNetCIFAR(20, target_rates=[1, 0, None, 1, 1, 0, 1, 0, 0], gate=dict(num_classes=3))
+    missing, unexpected = backbone.load_state_dict(static.state_dict(), strict=False)
+    assert all('.gate.' in key for key in missing)
+    left_out = ('layer1.1.', 'layer2.2.', 'layer3.1.', 'layer3.2.')
+    assert unexpected == [key for key in static.state_dict() if key.startswith(left_out)]
+    assert [name for name, _ in backbone.blocks()] == ['layer1.0', 'layer1.2', 'layer2.0', 'layer2.1', 'layer3.0']
+    backbone.force_decisions('open')
+    images = torch.randn(2, 3, 32, 32)
+    for name in left_out:
+        layer, index, _ = name.split('.')
+        getattr(static, layer)[int(index)] = torch.nn.Identity()
+    for mode in (True, False):
+        static.train(mode)
+        assert torch.equal(backbone.train(mode)(images)[0], static(images)[0])
+
+
+def test_a_block_that_changes_the_shape_cannot_be_left_out():
+    with pytest.raises(ValueError, match="block 'layer2.0' changes the shape .* expected a rate above 0, got 0"):
+        AIGResNet(18, target_rates=[1, 1, 0, 1, 1, 1, 1, 1])
+
+
+def test_gates_that_know_the_classes_skip_what_masking_masks():
+    torch.manual_seed(0)
+    backbone = AIGResNetCIFAR(20, gate=dict(num_classes=10), open_probability=0.8).double().eval()
+    for gate in backbone.deciders():
+        torch.nn.init.normal_(gate.fc.weight, std=0.5)
+    images = torch.randn(16, 3, 32, 32, dtype=torch.float64)
+    one_by_one = torch.cat([backbone(image[None])[0] for image in images])
+    skipped = backbone(images)[0]
+    rates = [gate.mean() for gate in backbone.decisions.gates.values()]
+    assert any(0 < rate < 1 for rate in rates)
+    assert rates == sorted(rates, reverse=True)  # no image comes back
+    backbone.execution = 'mask'
+    for other in (one_by_one, backbone(images)[0]):
+        torch.testing.assert_close(other, skipped, atol=1e-12, rtol=0)
+
+
 def test_expected_policy_scales_every_block_by_its_open_probability():
     backbone = AIGResNet(18, policy='expected').eval()
     images = torch.randn(2, 3, 64, 64)
@@ -259,6 +300,7 @@ def test_forced_decisions_must_fit_the_batch():
     (dict(policy='greedy', target_rates=1), ValueError, 'policy must be one of'),
     (dict(execution='fast'), ValueError, r"execution must be one of \('skip', 'mask'\), got 'fast'"),
     (dict(gate=dict(width=3)), ValueError, "gate takes the options .*got \\['width'\\]"),
+    (dict(gate=dict(num_classes=10, norm='BN')), ValueError, r"gate takes the options \('num_classes',\), got \['norm'\]"),
     (dict(target_rates=[0.5]), ValueError, 'must have 8 entries'),
 ])
 def test_bad_options(options, error, message):

@@ -25,6 +25,12 @@ def test_it_sets_every_gate(tmp_path):
         assert (gate.noise, gate.temperature) == (0.0, 1.0)
 
 
+def test_gates_without_the_attribute_are_named(tmp_path):
+    runner = toy_runner(tmp_path, dict(SMALL_AIG, gate=dict(num_classes=2)), hooks=[dict(type='mmdyn.GateScheduleHook')])
+    with pytest.raises(ValueError, match="attribute 'noise', that of layer1.0 is a ConfidenceGate, which has none"):
+        runner.train()
+
+
 @pytest.mark.parametrize('options, message', [
     (dict(attribute='width'), "attribute must be one of .* got 'width'"),
     (dict(start=-1), 'start must lie in'),

@@ -2,12 +2,12 @@
 import pytest
 import torch
 
-from mmdyn.layers.gate import Gate
+from mmdyn.layers.gate import ConfidenceGate, Gate
 
 
 def test_starts_87_percent_open_whatever_the_image():
     gate = Gate(64)
-    _, logit = gate(torch.randn(100, 64))
+    _, logit, _ = gate(torch.randn(100, 64))
     assert torch.sigmoid(logit).sub(0.8699).abs().max() < 0.01
 
 
@@ -16,7 +16,7 @@ def test_policies():
     pooled = torch.randn(50, 8)
     with torch.no_grad():
         gate.fc2.weight.normal_(std=3)
-        expected, logit = gate(pooled)
+        expected, logit, _ = gate(pooled)
         torch.testing.assert_close(expected, torch.sigmoid(logit))
         gate.policy = 'argmax'
         assert torch.equal(gate(pooled)[0], (expected > 0.5).float())
@@ -54,7 +54,7 @@ def test_the_calibration_is_in_the_checkpoint():
 @pytest.mark.parametrize('norm', ['LN', 'BN', None])
 def test_a_training_batch_of_one_image_works(norm):
     gate = Gate(8, norm=norm)
-    decision, logit = gate(torch.randn(1, 8))
+    decision, logit, _ = gate(torch.randn(1, 8))
     decision.sum().backward()
     assert logit.isfinite().all()
     # Through the sample even of one image, the gradient reaches the first layer.
@@ -65,8 +65,9 @@ def test_infinite_and_half_precision_features_give_finite_logits():
     for dtype in (torch.float16, torch.bfloat16, torch.float32):
         pooled = torch.tensor([[float('inf'), -float('inf'), 1e4, 0]], dtype=dtype)
         with torch.autocast('cpu', dtype=torch.bfloat16):
-            decision, logit = Gate(4)(pooled)
-        assert logit.dtype == torch.float32 and logit.isfinite().all() and decision.isfinite().all()
+            outputs = Gate(4)(pooled), ConfidenceGate(4, num_classes=3)(pooled)
+        for decision, logit, _ in outputs:
+            assert logit.dtype == torch.float32 and logit.isfinite().all() and decision.isfinite().all()
 
 
 @pytest.mark.parametrize('options, message', [

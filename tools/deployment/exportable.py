@@ -60,7 +60,7 @@ class ExportableAIG(Exportable):
         for i, layer in enumerate(backbone.res_layers):
             for block in getattr(backbone, layer):
                 if hasattr(block, 'gate'):
-                    decision, _ = block.gate(self.pool(x))
+                    decision = backbone.ask(block.gate, self.pool(x)).decision
                     x = self._run_gated(Residual(block), x, decision)
                     decisions.append(decision)
                 else:
