@@ -100,6 +100,12 @@ class AIGBackbone(DynamicBackbone):
         return self._target_rates
 
     @property
+    def needed_loss(self) -> Optional[str]:
+        if any(isinstance(gate, ConfidenceGate) for gate in self.deciders()):
+            return 'mmdyn.GateClassLoss'
+        return super().needed_loss
+
+    @property
     def open_probability(self) -> Union[float, str, list]:
         """Of the gates; one value where all agree. Setting it moves every gate."""
         values = [gate.open_probability for gate in self.deciders()]

@@ -11,8 +11,7 @@ from ..layers.decisions import Decisions
 
 EXECUTIONS = ('skip', 'mask')
 
-_HOOK_LINE = ("custom_hooks=[dict(type='mmdyn.DynamicModelHook', "
-              "losses=[dict(type='mmdyn.TargetRateLoss', loss_weight=1.0)])]")
+_HOOK_LINE = "custom_hooks=[dict(type='mmdyn.DynamicModelHook', losses=[dict(type='{}', loss_weight=1.0)])]"
 
 
 class DynamicBackbone(nn.Module):
@@ -50,6 +49,11 @@ class DynamicBackbone(nn.Module):
         """Block name -> target rate, for the blocks that have one."""
         return {}
 
+    @property
+    def needed_loss(self) -> Optional[str]:
+        """The loss without which the decisions would not learn, if there is one."""
+        return 'mmdyn.TargetRateLoss' if self.target_rates else None
+
     def deciders(self) -> Iterator[nn.Module]:
         """The gates or routers, in the order in which they run."""
         raise NotImplementedError
@@ -64,13 +68,13 @@ class DynamicBackbone(nn.Module):
             images: (N, C, H, W) normalised input.
 
         Raises:
-            RuntimeError: If target rates would silently have no effect on this training.
+            RuntimeError: If gates would silently not learn what they are to learn.
         """
         learns = self.training and torch.is_grad_enabled()
-        if learns and self.target_rates and not self.losses_attached:
+        if learns and self.needed_loss and not self.losses_attached:
             raise RuntimeError(
-                f'{type(self).__name__} has target rates, but nothing reads its decisions, so they '
-                f'would have no effect. Add to the config:\n    {_HOOK_LINE}\n'
+                f'What the gates of {type(self).__name__} are to learn needs a loss, but nothing reads its decisions. '
+                f'Add to the config:\n    {_HOOK_LINE.format(self.needed_loss)}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
         input_size = (images.shape[2], images.shape[3])
         reads_values = self.skips and not is_traced()

@@ -308,8 +308,9 @@ def test_bad_options(options, error, message):
         AIGResNet(**{'depth': 18, **options})
 
 
-def test_target_rates_without_anything_that_reads_them_raise():
-    backbone = AIGResNet(18, target_rates=0.5).train()
-    with pytest.raises(RuntimeError, match="type='mmdyn.DynamicModelHook'"):
-        backbone(torch.randn(2, 3, 32, 32))
+def test_what_gates_are_to_learn_without_anything_that_teaches_it_raises():
+    for options, loss in ((dict(target_rates=0.5), 'TargetRateLoss'), (dict(gate=dict(num_classes=3)), 'GateClassLoss')):
+        backbone = AIGResNet(18, **options).train()
+        with pytest.raises(RuntimeError, match=f"type='mmdyn.DynamicModelHook', losses=.*type='mmdyn.{loss}'"):
+            backbone(torch.randn(2, 3, 32, 32))
     backbone.eval()(torch.randn(2, 3, 32, 32))

@@ -23,7 +23,7 @@ INVALID = settings(VALID, max_examples=50 if EVERYTHING else 10)
 
 RATE = st.floats(0, 1)
 AIG = dict(
-    target_rates=st.one_of(st.none(), RATE, st.sampled_from([0, 1])),
+    target_rates=st.one_of(st.none(), st.floats(0, 1, exclude_min=True), st.just(1)),
     gate=st.fixed_dictionaries({}, optional=dict(hidden_channels=st.integers(1, 20), temperature=st.floats(0.01, 10),
                                                  norm=st.sampled_from(['LN', 'BN', None]))),
     policy=st.sampled_from(['argmax', 'sample', 'expected']),
@@ -67,7 +67,8 @@ BAD = {
     'AIG': dict(
         target_rates=NO_NUMBER + [1.5, {}, dict(preset='paper'), [0.5] * 3, {0.5}],
         gate=['BN', 3, ['norm'], dict(width=3), dict(hidden_channels=0), dict(hidden_channels=2.5), dict(norm='GN'),
-              dict(norm=['LN']), dict(temperature=0), dict(temperature=math.nan), dict(temperature='hot')],
+              dict(norm=['LN']), dict(temperature=0), dict(temperature=math.nan), dict(temperature='hot'),
+              dict(num_classes=1), dict(num_classes=3, norm='BN')],
         policy=['greedy', None, 1, ['argmax']], open_probability=NO_NUMBER + [1.5, None],
         execution=['fast', None, True]),
     'DG': dict(

@@ -69,6 +69,17 @@ def test_gates(execution, tmp_path):
         export_onnx.compare(model, module, path, images)
 
 
+def test_gates_that_know_the_classes(tmp_path):
+    torch.manual_seed(0)
+    model = with_decisions_that_differ(AIGResNet(gate=dict(num_classes=5), open_probability=0.4, **SMALL))
+    module, path, images = export_onnx.exportable(model, 'skip'), tmp_path / 'aig.onnx', padded_noise(20)
+    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = export_onnx.compare(model, module, path, images)
+    assert number == 20 and largest < 1e-4
+    decisions = torch.cat([export_onnx.expected_outputs(model, module, image)[1][0] for image in images])
+    assert 0 < decisions.mean() < 1 and (decisions.diff() <= 0).all()  # an image that is sure once stays so
+
+
 def test_wired_stages(tmp_path):
     model = with_decisions_that_differ(DGResNet(threshold=0.8, **SMALL))
     module, path, images = export_onnx.exportable(model, None), tmp_path / 'dg.onnx', padded_noise(20)
