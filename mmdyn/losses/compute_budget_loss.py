@@ -59,12 +59,16 @@ class ComputeBudgetLoss(nn.Module):
         if not conditional:
             return None
         dense_macs = account.dense_macs(decisions.input_size)
-        self._warn_if_out_of_reach(1 - sum(conditional.values()) / dense_macs)
-        dynamic, dense = global_mean(torch.stack(account.batch_gmacs(decisions)))
+        costs = torch.stack(account.batch_gmacs(decisions))
+        self._warn_if_out_of_reach(1 - sum(conditional.values()) / dense_macs, costs.requires_grad)
+        dynamic, dense = global_mean(costs)
         return self.loss_weight * (dynamic / dense - self.target).square()
 
-    def _warn_if_out_of_reach(self, lowest: float) -> None:
-        if self.target < lowest and not self._warned:
-            self._warned = True
-            warnings.warn(f'ComputeBudgetLoss has target {self.target}, but {lowest:.3f} of the '
-                          'dense cost is that of what always runs; the target cannot be reached', stacklevel=2)
+    def _warn_if_out_of_reach(self, lowest: float, learns: bool) -> None:
+        if self._warned or not torch.is_grad_enabled() or (learns and self.target >= lowest):
+            return
+        self._warned = True
+        why = (f'{lowest:.3f} of the dense cost is that of what always runs' if learns else
+               'no decision has a gradient (frozen gates, or gates that know the classes)')
+        warnings.warn(f'ComputeBudgetLoss has target {self.target}, but {why}; the target cannot be reached',
+                      stacklevel=2)

@@ -56,13 +56,19 @@ def test_nothing_to_leave_out_is_no_loss():
     assert ComputeBudgetLoss(target=0.5)(backbone.decisions, CostAccount(backbone)) is None
 
 
-def test_a_target_below_what_always_runs_is_named_once(recwarn):
-    loss = ComputeBudgetLoss(target=0.2)
+@pytest.mark.parametrize('target, learns, why', [
+    (0.2, True, '0.250 of the dense cost is that of what always runs'),
+    (0.5, False, 'no decision has a gradient (frozen gates, or gates that know the classes)'),
+])
+def test_a_target_out_of_reach_is_named_once(target, learns, why, recwarn):
+    loss = ComputeBudgetLoss(target=target)
+    made = decisions(*(torch.ones(2, requires_grad=learns) for _ in 'ab'))
+    with torch.no_grad():
+        loss(made, Costs())  # nothing is to be learned here
     for _ in range(2):
-        loss(decisions(torch.ones(2), torch.ones(2)), Costs())
+        loss(made, Costs())
     messages = [str(w.message) for w in recwarn if 'ComputeBudgetLoss' in str(w.message)]
-    assert messages == ['ComputeBudgetLoss has target 0.2, but 0.250 of the dense cost is that of what always '
-                        'runs; the target cannot be reached']
+    assert messages == [f'ComputeBudgetLoss has target {target}, but {why}; the target cannot be reached']
 
 
 def test_attached_it_reaches_the_loss_dict_and_every_gate():
