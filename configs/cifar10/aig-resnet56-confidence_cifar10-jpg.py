@@ -6,12 +6,10 @@ model = dict(
     backbone=dict(
         type='mmdyn.AIGResNetCIFAR',
         gate=dict(num_classes=10),
-        open_probability=0.06,
+        open_probability=0.05,
         target_rates=[always] * 5 + [left_out] + [always] * 3
         + [always] * 5 + [left_out] + [always] * 2 + [left_out]
         + [always] + [gated] * 8))
-# Gates start from nothing, the blocks from 200 epochs of training.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.gate.': dict(lr_mult=10)}))
 custom_hooks = [
     dict(type='mmdyn.ChannelsLastHook'),
     dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.GateClassLoss', loss_weight=0.8)]),

@@ -175,19 +175,19 @@ class AIGBackbone(DynamicBackbone):
         # A block that was closed for all images has left its average.
         if self._pooled is None:
             self._pooled = self.pool(x)
-        decision, logit, class_scores = self.ask(gate, self._pooled)
+        decision, logit, features = self.ask(gate, self._pooled)
         if self._forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
         self.decisions.gate_logits[name] = logit
-        if class_scores is not None:
-            self.decisions.class_scores[name] = class_scores
+        if features is not None:
+            self.decisions.gate_features[name] = features
         return decision
 
     def ask(self, gate: BaseGate, pooled: Tensor) -> GateOutput:
         """What a gate says; one that knows the classes only of images that were in doubt so far."""
         output = gate(pooled)
-        if output.class_scores is None:
+        if output.features is None:
             return output
         self._in_doubt = output.decision * self._in_doubt
         return output._replace(decision=self._in_doubt)

@@ -25,7 +25,8 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
         losses: Loss modules or their configs; each takes :class:`Decisions` and returns a scalar,
             or None where it does not apply. One with a true attribute ``needs_cost`` takes the
             backbone's :class:`mmdyn.cost.CostAccount` as well, one with ``needs_labels`` the labels
-            of the images: (N,), or (N, classes) where they are mixed.
+            of the images: (N,), or (N, classes) where they are mixed. One with methods ``link`` and
+            ``update`` is given the model at once, and a chance to follow it before each forward.
 
     Returns:
         The attachment; its ``remove()`` undoes it.
@@ -61,16 +62,31 @@ class Attachment:
         self.backbones = backbones
         self.losses = nn.ModuleList(losses)
         self.accounts = {name: CostAccount(backbone) for name, backbone in backbones.items()}
+        for loss in self._linking():
+            loss.link(model)
         self._signature = inspect.signature(model.forward)
         for backbone in backbones.values():
             backbone.losses_attached = True
-        self._handle = model.register_forward_hook(self, with_kwargs=True)
+        self._handles = [model.register_forward_pre_hook(self._before_forward),
+                         model.register_forward_hook(self, with_kwargs=True)]
 
     def remove(self) -> None:
         """Takes the hook off the model."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
         for backbone in self.backbones.values():
             backbone.losses_attached = False
+
+    def update(self) -> None:
+        """Lets what follows the model's weights follow them; before each forward it happens by itself."""
+        for loss in self._linking():
+            loss.update()
+
+    def _linking(self) -> list[nn.Module]:
+        return [loss for loss in self.losses if hasattr(loss, 'link')]
+
+    def _before_forward(self, model: nn.Module, args: tuple) -> None:
+        self.update()
 
     def __call__(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         arguments = self._signature.bind(*args, **kwargs)

@@ -64,6 +64,7 @@ class DynamicModelHook(Hook):
                          data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
         _check_finite(runner, outputs or {})
+        self.attachment.update()  # the optimiser has moved what the checkpoint is to hold
         for backbone in self.attachment.backbones.values():
             if backbone.decisions is None:
                 continue

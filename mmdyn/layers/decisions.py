@@ -5,7 +5,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
-_GROUPS = ('gates', 'gate_logits', 'class_scores', 'adjacency')
+_GROUPS = ('gates', 'gate_logits', 'gate_features', 'adjacency')
 
 
 class Decisions:
@@ -19,7 +19,7 @@ class Decisions:
         input_size: (H, W) of the padded input.
         gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs.
         gate_logits: block name -> (N,) logits of the open probability.
-        class_scores: block name -> (N, classes), of gates that have them.
+        gate_features: block name -> (N, channels), what gates that know the classes classified.
         adjacency: stage name (``layer1``) -> (N, n+1, n+1) edge weights, strictly upper
             triangular; entry (i, j) is the weight with which node j reads node i.
         target_rates: block name -> target rate; only blocks that have one.
@@ -34,7 +34,7 @@ class Decisions:
         self.target_rates = target_rates or {}
         self.gates: OrderedDict[str, Tensor] = OrderedDict()
         self.gate_logits: OrderedDict[str, Tensor] = OrderedDict()
-        self.class_scores: OrderedDict[str, Tensor] = OrderedDict()
+        self.gate_features: OrderedDict[str, Tensor] = OrderedDict()
         self.adjacency: OrderedDict[str, Tensor] = OrderedDict()
 
     def __len__(self) -> int:

@@ -34,11 +34,11 @@ class GateOutput(NamedTuple):
     Attributes:
         decision: (N,), 0 or 1 (policy ``'expected'``: the open probability).
         logit: (N,), of the open probability.
-        class_scores: (N, classes), of a gate that has them.
+        features: (N, channels), what the gate classified, of one that knows the classes.
     """
     decision: Tensor
     logit: Tensor
-    class_scores: Optional[Tensor] = None
+    features: Optional[Tensor] = None
 
 
 class BaseGate(nn.Module):
@@ -199,11 +199,14 @@ class Gate(BaseGate):
 class ConfidenceGate(BaseGate):
     """Opens for images of whose class it is in doubt.
 
-    A linear classifier on the block's pooled input. The open probability is the probability that
-    its best class is wrong, ``1 - max softmax``. Once the class of an image is clear, it stays so:
-    no later gate opens (early exits: Teerapittayanon et al., ICPR 2016, arXiv 1709.01686, section
-    III). While training, every block runs, and the gate learns from the labels alone, through
-    ``mmdyn.GateClassLoss``; nothing is sampled, and :attr:`open_probability` chooses the cost.
+    The model's own classifier, on the block's pooled input. The open probability is the
+    probability that its best class is wrong, ``1 - max softmax``. Once the class of an image is
+    clear, no later gate opens (early exits: Teerapittayanon et al., ICPR 2016, arXiv 1709.01686,
+    section III), and the classifier will say of the last features what it has said here. While
+    training, every block runs; nothing is sampled, and :attr:`open_probability` chooses the cost.
+
+    :attr:`fc` does not learn: ``mmdyn.GateClassLoss`` keeps it a copy of the classifier, and
+    teaches the features between the blocks to be classified by it.
 
     Args:
         in_channels: Channels of the block's input.
@@ -221,12 +224,9 @@ class ConfidenceGate(BaseGate):
         if self.target_rate is not None or self.open_probability == 'calibrated':
             raise ValueError('a gate that knows the classes runs the blocks that doubt needs: expected no target rate '
                              f'and a number as open_probability, got {self.target_rate} and {self.open_probability!r}')
-        self.fc = nn.Linear(in_channels, num_classes)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Starts in doubt whatever the image."""
-        nn.init.normal_(self.fc.weight, std=0.001)
+        # In doubt whatever the image, until there is a classifier.
+        self.fc = nn.Linear(in_channels, num_classes).requires_grad_(False)
+        nn.init.zeros_(self.fc.weight)
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, pooled: Tensor) -> GateOutput:
@@ -236,12 +236,12 @@ class ConfidenceGate(BaseGate):
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
         with torch.autocast(pooled.device.type, enabled=False):
-            scores = self.fc(_finite(pooled, self.fc))
+            features = _finite(pooled, self.fc)
             # From the sorted scores, since 1 - max softmax rounds to 0 where the class is clear.
-            ordered = scores.detach().sort(dim=1, descending=True).values
+            ordered = self.fc(features.detach()).sort(dim=1, descending=True).values
             logit = ordered[:, 1:].logsumexp(dim=1) - ordered[:, 0]
             decision = torch.ones_like(logit) if self.training else self._evaluate(logit)
-            return GateOutput(decision, logit, scores)
+            return GateOutput(decision, logit, features)
 
 
 def _finite(pooled: Tensor, layer: nn.Linear) -> Tensor:
