@@ -29,7 +29,8 @@ class Pictures(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict:
-        return dict(inputs=self.images[index], data_samples=BaseDataElement(label=index % 2))
+        return dict(inputs=self.images[index], data_samples=BaseDataElement(
+            label=index % 2, gt_label=torch.tensor([index % 2])))
 
 
 class Classifier(BaseModel):

@@ -31,7 +31,7 @@ class DynamicModelHook(Hook):
         stuck_after: Iterations after which a gate that never changed counts as stuck.
     """
 
-    priority = 'NORMAL'
+    priority = 'ABOVE_NORMAL'  # before EMAHook, which averages what this one updates
 
     def __init__(self,
                  *,

@@ -65,28 +65,39 @@ def test_every_prediction_gets_its_own_decisions():
     assert [p.decisions.gates['layer1.1'].tolist() for p in predictions] == [[1], [0], [1]]
 
 
-CLASS_LOSS = [dict(type='mmdyn.GateClassLoss', loss_weight=0.8)]
+def with_class_loss():
+    return attached([1, 1, 1, None], [dict(type='mmdyn.GateClassLoss', classifier='head')], gate=dict(num_classes=2))
 
 
 @pytest.mark.parametrize('mixed', [False, True])
 def test_losses_that_need_labels_get_those_of_the_samples(mixed):
-    model, _ = attached(None, CLASS_LOSS, gate=dict(num_classes=2))
+    model, _ = with_class_loss()
     labels = torch.tensor([[0.2, 0.8], [1, 0], [0.5, 0.5]]) if mixed else torch.tensor([1, 0, 1])
     marked = [BaseDataElement(label=0, **({'gt_score': label} if mixed else {'gt_label': label[None]}))
               for label in labels]
     losses = model(torch.randn(3, 3, 16, 16), marked, mode='loss')
-    scores = model.backbone.decisions.class_scores
-    assert list(scores) == list(model.backbone.gates())
-    wanted = sum(torch.nn.functional.cross_entropy(score, labels) for score in scores.values()) / len(scores)
-    torch.testing.assert_close(losses['loss_gate_class'], 0.8 * wanted)
-    losses['loss_gate_class'].backward()
-    assert all(p.grad.abs().sum() > 0 for gate in model.backbone.deciders() for p in gate.parameters())
+    features, = model.backbone.decisions.gate_features.values()
+    wanted = torch.nn.functional.cross_entropy(model.head(features), labels)
+    torch.testing.assert_close(losses['loss_gate_class'], wanted)
 
 
 def test_samples_without_labels_are_refused_where_labels_are_needed():
-    model, _ = attached(None, CLASS_LOSS, gate=dict(num_classes=2))
+    model, _ = with_class_loss()
     with pytest.raises(ValueError, match='GateClassLoss expects data samples with a gt_label each.*BaseDataElement'):
         model(torch.randn(3, 3, 16, 16), samples(3), mode='loss')
+
+
+def test_gates_follow_the_classifier_before_each_forward_of_a_copy_too():
+    model, attachment = with_class_loss()
+    copied = copy.deepcopy(model)
+    for each in (model, copied):
+        torch.nn.init.normal_(each.head.weight)
+        each.eval()(torch.randn(1, 3, 16, 16), samples(1), mode='predict')
+        assert torch.equal(each.backbone.layer2[1].gate.fc.weight, each.head.weight)
+    attachment.remove()
+    torch.nn.init.normal_(model.head.weight)
+    model(torch.randn(1, 3, 16, 16))
+    assert not torch.equal(model.backbone.layer2[1].gate.fc.weight, model.head.weight)
 
 
 def test_the_calibration_follows_training():

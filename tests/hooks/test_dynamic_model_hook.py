@@ -42,6 +42,18 @@ def test_ema(tmp_path):
     toy_runner(tmp_path, BACKBONE, hooks=[HOOK, dict(type='EMAHook')]).train()
 
 
+@pytest.mark.parametrize('hooks', [[], [dict(type='EMAHook')]], ids=['', 'EMA'])
+def test_gates_that_know_the_classes_are_saved_equal_to_the_classifier(hooks, tmp_path):
+    backbone = dict(SMALL_AIG, gate=dict(num_classes=2), target_rates=[1, 1, 1, None])
+    loss = dict(type='mmdyn.GateClassLoss', classifier='head')
+    runner = toy_runner(tmp_path, backbone, hooks=[*hooks, dict(type='mmdyn.DynamicModelHook', losses=[loss])])
+    started = runner.model.head.weight.clone()
+    runner.train()
+    state = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['state_dict']
+    assert not torch.equal(state['head.weight'], started)
+    torch.testing.assert_close(state['backbone.layer2.1.gate.fc.weight'], state['head.weight'])
+
+
 def test_a_stuck_gate_is_named(tmp_path):
     runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK])
     runner.model.backbone.force_decisions({'layer2.1': [0, 0]})
