@@ -36,7 +36,7 @@ def test_a_gate_or_router_stays_finite(layer, dtype):
     for step in range(1000):
         with torch.autocast('cpu', dtype=dtype):
             out = layer(inputs(step, dtype, 4, 32))
-            values = out if isinstance(out, tuple) else (out, )
+            values = (out.decision, out.logit) if isinstance(layer, Gate) else (out, )
             loss = (values[0].float().mean() - 0.5).square()
         optimizer.zero_grad()
         loss.backward()
