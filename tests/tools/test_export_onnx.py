@@ -72,7 +72,9 @@ def test_gates(execution, tmp_path):
 def test_gates_that_know_the_classes(tmp_path):
     torch.manual_seed(0)
     model = with_decisions_that_differ(AIGResNet(gate=dict(num_classes=5), open_probability=0.085, **SMALL))
-    module, path, images = export_onnx.exportable(model, 'skip'), tmp_path / 'aig.onnx', padded_noise(20)
+    module, path, images = export_onnx.exportable(model, None), tmp_path / 'aig.onnx', padded_noise(20)
+    with pytest.raises(export_onnx.InputError, match='exported masked only'):
+        export_onnx.exportable(model, 'skip')
     export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
     number, largest = export_onnx.compare(model, module, path, images)
     assert number == 20 and largest < 1e-4
