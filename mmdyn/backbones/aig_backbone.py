@@ -9,7 +9,6 @@ from torch.utils.checkpoint import checkpoint
 from ..functional.distributed import global_mean
 from ..functional.max_pool import max_pool
 from ..layers.conditional import gather, portions, run_on_open
-from ..layers.decisions import Decisions
 from ..layers.gate import BaseGate, ConfidenceGate, Gate, GateOutput
 from ..layers.residual import Residual
 from .dynamic_backbone import DynamicBackbone
@@ -59,7 +58,6 @@ class AIGBackbone(DynamicBackbone):
         super().__init__(*args, **kwargs)
         self.execution = execution
         self._forced: ForcedGates = None
-        self._in_doubt: Union[int, Tensor] = 1  # (N,), where no gate has been sure of the class so far
         blocks = dict(self.blocks())
         rates = resolve_target_rates(target_rates, len(blocks), self.depth)
         build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
@@ -149,12 +147,8 @@ class AIGBackbone(DynamicBackbone):
                 x = self._run_block(f'{layer}.{k}', block, x, may_overwrite=k > 0 or i == 0)
             if i in self.out_indices:
                 outs.append(x)
-        self._pooled, self._in_doubt = None, 1
+        self._pooled = None
         return tuple(outs)
-
-    def begin_forward(self, images: Tensor) -> Decisions:
-        self._in_doubt = 1
-        return super().begin_forward(images)
 
     def _stem(self, x: Tensor) -> Tensor:
         x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
@@ -175,7 +169,8 @@ class AIGBackbone(DynamicBackbone):
         # A block that was closed for all images has left its average.
         if self._pooled is None:
             self._pooled = self.pool(x)
-        decision, logit, features = self.ask(gate, self._pooled)
+        before = next(reversed(self.decisions.gates.values()), None)
+        decision, logit, features = ask(gate, self._pooled, before)
         if self._forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
@@ -183,14 +178,6 @@ class AIGBackbone(DynamicBackbone):
         if features is not None:
             self.decisions.gate_features[name] = features
         return decision
-
-    def ask(self, gate: BaseGate, pooled: Tensor) -> GateOutput:
-        """What a gate says; one that knows the classes only of images that were in doubt so far."""
-        output = gate(pooled)
-        if output.features is None:
-            return output
-        self._in_doubt = output.decision * self._in_doubt
-        return output._replace(decision=self._in_doubt)
 
     def _force(self, name: str, decision: Tensor) -> Tensor:
         if isinstance(self._forced, str):
@@ -254,6 +241,20 @@ class AIGBackbone(DynamicBackbone):
         if branch is not None:
             shortcut = shortcut.index_add(0, index, branch.to(shortcut.dtype))
         return residual.activate(shortcut)
+
+
+def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:
+    """What a gate says; one that knows the classes opens for no image that the gate before it shut.
+
+    Args:
+        gate: The gate.
+        pooled: (N, channels), what it reads.
+        before: (N,) decisions of the gate before it, if there is one.
+    """
+    output = gate(pooled)
+    if before is None or not isinstance(gate, ConfidenceGate):
+        return output
+    return output._replace(decision=output.decision * before)
 
 
 def _build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:

@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 from mmdet.models.backbones import ResNet, ResNeXt
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, DefaultScope
 
 from mmdyn.layers import conditional
 from mmdyn.backbones import AIGResNet, AIGResNetCIFAR, AIGResNeXt
@@ -273,7 +273,8 @@ def test_the_scope_alone_builds_it_from_another_project(scope):
 
 def test_plain_names_are_in_mmdetections_registry():
     from mmdet.registry import MODELS as MMDET_MODELS
-    assert type(MMDET_MODELS.build(dict(type='AIGResNeXt', depth=50))) is AIGResNeXt
+    with DefaultScope.overwrite_default_scope('mmdet'):  # a Runner of another test may have left its own
+        assert type(MMDET_MODELS.build(dict(type='AIGResNeXt', depth=50))) is AIGResNeXt
     assert MODELS.get('mmdyn.AIGResNetCIFAR') is AIGResNetCIFAR
 
 

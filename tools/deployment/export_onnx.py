@@ -25,7 +25,6 @@ import torch
 from exportable import Exportable, ExportableAIG, ExportableDG, WithHead
 from mmdyn.backbones.aig_backbone import AIGBackbone
 from mmdyn.launch import InputError, exit_on_bad_input
-from mmdyn.layers.gate import ConfidenceGate
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 
@@ -68,12 +67,7 @@ def exportable(model: nn.Module, execution: str | None) -> WithHead:
             raise InputError('expected a backbone with gates, but target_rates=1 leaves it none: it is static')
         if execution == 'skip' and policies != {'argmax'}:
             raise InputError("policy='expected' runs every block, so nothing can be skipped: say --execution mask")
-        # Gates with equal weights are merged by the exporter, `If` nodes and all, so that one decides for the others.
-        copies = any(isinstance(gate, ConfidenceGate) for gate in backbone.deciders())
-        if execution == 'skip' and copies:
-            raise InputError('gates that know the classes are exported masked only: leave --execution out, or say '
-                             '--execution mask')
-        skip = policies == {'argmax'} and not copies if execution is None else execution == 'skip'
+        skip = policies == {'argmax'} if execution is None else execution == 'skip'
         pure: Exportable = ExportableAIG(backbone, skip=skip)
     elif execution == 'skip':
         raise InputError('wired stages (DG) are exported masked only: leave --execution out, or say --execution mask')

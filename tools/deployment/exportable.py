@@ -6,7 +6,7 @@ took and drops the others without a word. Here every branch is in the graph.
 from collections.abc import Callable
 
 import torch
-from mmdyn.backbones.aig_backbone import AIGBackbone
+from mmdyn.backbones.aig_backbone import AIGBackbone, ask
 from mmdyn.backbones.dg_backbone import DGBackbone
 from mmdyn.functional.graph import cut, cut_output
 from mmdyn.functional.pooling import weighted_pool
@@ -60,7 +60,7 @@ class ExportableAIG(Exportable):
         for i, layer in enumerate(backbone.res_layers):
             for block in getattr(backbone, layer):
                 if hasattr(block, 'gate'):
-                    decision = backbone.ask(block.gate, self.pool(x)).decision
+                    decision = ask(block.gate, self.pool(x), decisions[-1] if decisions else None).decision
                     x = self._run_gated(Residual(block), x, decision)
                     decisions.append(decision)
                 else:
