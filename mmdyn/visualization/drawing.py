@@ -154,7 +154,7 @@ def _draw_strip(axes: Axes, stage: Stage, widest: int) -> None:
         ran = dict(fc=RUN if block.optional else DARK, ec='none')
         skipped = dict(fc='white', ec=FAINT, hatch='////', lw=0.8)
         axes.add_patch(Rectangle((i + 0.06, 0), 0.88, 1, **(ran if block.ran else skipped)))
-        axes.text(i + 0.5, -0.12, str(i), ha='center', va='top', fontsize=8, color=DARK)
+        axes.text(i + 0.5, -0.12, block.name.rpartition('.')[2], ha='center', va='top', fontsize=8, color=DARK)
     count = sum(block.ran for block in stage.blocks)
     axes.set(xlim=(0, max(widest, _LEAST)), ylim=(-0.45, 1.02))
     axes.set_axis_off()

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from mmdyn.backbones import AIGResNet, AIGResNetCIFAR, DGResNet
 from mmdyn.cost import CostAccount, blocks_run
@@ -116,3 +117,12 @@ def test_pictures(build):
     pictures = [draw_inference_graph(read_graph(backbone, n), np.full((64, 96, 3), 128, np.uint8)) for n in (0, 2)]
     assert all(picture.shape[2] == 3 and picture.dtype == np.uint8 for picture in pictures)
     assert not np.array_equal(*pictures)
+
+
+def test_blocks_are_numbered_as_they_are_called_where_some_are_left_out(monkeypatch):
+    texts, write = [], Axes.text
+    monkeypatch.setattr(Axes, 'text', lambda axes, x, y, text, **options: texts.append(text) or write(
+        axes, x, y, text, **options))
+    backbone = run(AIGResNetCIFAR(20, target_rates=[1, 0, 1] + [1] * 6))
+    draw_inference_graph(read_graph(backbone), np.full((64, 96, 3), 128, np.uint8))
+    assert [text for text in texts if text.isdigit()] == ['0', '2', '0', '1', '2', '0', '1', '2']
