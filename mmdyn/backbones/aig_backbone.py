@@ -1,15 +1,15 @@
-"""Gated residual blocks on top of one of MMDetection's ResNets (ConvNet-AIG)."""
+"""Gated residual blocks on top of one of MMDetection's backbones (ConvNet-AIG)."""
 from functools import partial
 from typing import Callable, Iterator, Mapping, Optional, Union
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from ..functional.distributed import global_mean
-from ..functional.max_pool import max_pool
-from ..layers.conditional import gather, portions, run_on_open
-from ..layers.gate import BaseGate, ConfidenceGate, Gate, GateOutput
+from ..layers.extension import extend
+from ..layers.forward_pass import Forced
+from ..layers.gate import BaseGate, ConfidenceGate, Gate
+from ..layers.gated_stage import GatedBlock, GatedStage
+from ..layers.global_mean import global_mean
 from ..layers.residual import Residual
 from .dynamic_backbone import DynamicBackbone
 from .target_rates import TargetRates, resolve_target_rates
@@ -18,7 +18,6 @@ _GATE_OPTIONS: dict[Callable, tuple[str, ...]] = {
     Gate: ('hidden_channels', 'norm', 'temperature'),
     ConfidenceGate: ('num_classes', ),
 }
-ForcedGates = Union[None, str, Mapping[str, Tensor]]
 
 
 class AIGBackbone(DynamicBackbone):
@@ -57,19 +56,24 @@ class AIGBackbone(DynamicBackbone):
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.execution = execution
-        self._forced: ForcedGates = None
         blocks = dict(self.blocks())
-        rates = resolve_target_rates(target_rates, len(blocks), self.depth)
+        residuals = {name: Residual(block) for name, block in blocks.items()}
+        always_run = [name for name, residual in residuals.items() if not residual.has_shortcut]
+        rates = resolve_target_rates(target_rates, list(blocks), always_run, getattr(self, 'depth', None))
         build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
         build_gate(1)
-        for (name, block), rate in zip(blocks.items(), rates):
+        for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)
             elif rate != 1:
-                block.gate = build_gate(Residual(block).in_channels, target_rate=rate)
-        self._target_rates = {
-            name: rate for name, rate in zip(blocks, rates) if rate not in (None, 0, 1)}
+                blocks[name].gate = build_gate(residuals[name].in_channels, target_rate=rate)
+                extend(blocks[name], GatedBlock, name)
+        for name in self.stage_names:
+            stage = getattr(self, name)
+            if any(isinstance(block, GatedBlock) for block in stage.children()):
+                extend(stage, GatedStage, name)
+        self._target_rates = {name: rate for name, rate in rates.items() if rate not in (None, 0, 1)}
 
     def _leave_out(self, name: str) -> None:
         layer, index = name.split('.')
@@ -81,10 +85,11 @@ class AIGBackbone(DynamicBackbone):
 
     def blocks(self) -> Iterator[tuple[str, nn.Module]]:
         """Name (``layer1.0``) and module of every residual block, in the order they run."""
-        for layer in self.res_layers:
-            for i, block in enumerate(getattr(self, layer)):
+        for name in self.stage_names:
+            stage = getattr(self, name)
+            for i, block in enumerate(stage if isinstance(stage, nn.Sequential) else ()):
                 if not isinstance(block, nn.Identity):  # left out
-                    yield f'{layer}.{i}', block
+                    yield f'{name}.{i}', block
 
     def gates(self) -> dict[str, BaseGate]:
         """Block name -> gate, for the blocks that have one."""
@@ -114,7 +119,7 @@ class AIGBackbone(DynamicBackbone):
         for gate in self.deciders():
             gate.open_probability = value
 
-    def force_decisions(self, decisions: ForcedGates) -> None:
+    def force_decisions(self, decisions: Forced) -> None:
         """Fixes what the gates decide, for study and tests; training keeps their gradient.
 
         Args:
@@ -135,62 +140,6 @@ class AIGBackbone(DynamicBackbone):
             decisions = {name: _forced_values(name, value) for name, value in decisions.items()}
         self._forced = decisions
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""
-        self.begin_forward(images)
-        self._pooled: Optional[Tensor] = None
-        x = self._stem(images)
-        outs: list[Tensor] = []
-        for i, layer in enumerate(self.res_layers):
-            for k, block in enumerate(getattr(self, layer)):
-                # A map that leaves the backbone must not be overwritten by the next block.
-                x = self._run_block(f'{layer}.{k}', block, x, may_overwrite=k > 0 or i == 0)
-            if i in self.out_indices:
-                outs.append(x)
-        self._pooled = None
-        return tuple(outs)
-
-    def _stem(self, x: Tensor) -> Tensor:
-        x = self.stem(x) if self.deep_stem else self.relu(self.norm1(self.conv1(x)))
-        return max_pool(self.maxpool, x)
-
-    def _run_block(self, name: str, block: nn.Module, x: Tensor, may_overwrite: bool) -> Tensor:
-        if not hasattr(block, 'gate'):
-            self._pooled = None
-            return block(x)
-        decision = self._decide(name, block.gate, x)
-        residual = Residual(block)
-        if self.skips and block.gate.policy != 'expected':
-            return self._run_skipped(residual, x, decision, may_overwrite)
-        self._pooled = None
-        return _run_masked(residual, x, decision, with_cp=self.with_cp)
-
-    def _decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:
-        # A block that was closed for all images has left its average.
-        if self._pooled is None:
-            self._pooled = self.pool(x)
-        before = next(reversed(self.decisions.gates.values()), None)
-        decision, logit, features = ask(gate, self._pooled, before)
-        if self._forced is not None:
-            decision = self._force(name, decision)
-        self.decisions.gates[name] = decision
-        self.decisions.gate_logits[name] = logit
-        if features is not None:
-            self.decisions.gate_features[name] = features
-        return decision
-
-    def _force(self, name: str, decision: Tensor) -> Tensor:
-        if isinstance(self._forced, str):
-            forced = torch.full_like(decision, float(self._forced == 'open'))
-        elif name in self._forced:
-            forced = self._forced[name].to(decision)
-            if forced.shape != decision.shape:
-                raise ValueError(f'forced decisions of block {name!r} must have shape '
-                                 f'{tuple(decision.shape)} for this batch, got {tuple(forced.shape)}')
-        else:
-            return decision
-        return forced + (decision - decision.detach())
-
     def restart_calibration(self) -> None:
         """Lets the next calibrations take larger steps again, from where the quantiles are."""
         for gate in self.gates().values():
@@ -207,54 +156,6 @@ class AIGBackbone(DynamicBackbone):
         above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
         for gate, *statistics in zip(gates.values(), above, distance):
             gate.calibrate(*statistics)
-
-    def _run_skipped(self, residual: Residual, x: Tensor, decision: Tensor,
-                     may_overwrite: bool) -> Tensor:
-        if torch.is_grad_enabled() or x.device.type != 'cpu':
-            return self._run_gathered(residual, x, decision)
-        ran = [n for n, is_open in enumerate(decision.tolist()) if is_open]
-        projected = residual.projection is not None
-        if not (ran or projected):
-            return x  # The previous activation has already made it non-negative.
-        self._pooled = None
-        out = residual.shortcut(x)
-        if not (projected or may_overwrite):
-            out = out.clone()
-        for images in portions(ran, out):
-            branch = residual.branch(gather(x, images))
-            for n, of_image in zip(images, branch):
-                residual.activate(out[n].add_(of_image))
-        if projected:
-            for n in set(range(len(out))).difference(ran):
-                residual.activate(out[n])
-        return out
-
-    def _run_gathered(self, residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
-        """The same in a few large operations, and with a backward pass."""
-        branch, index = run_on_open(residual.branch, x, decision)
-        if branch is None and residual.projection is None:
-            return x
-        self._pooled = None
-        shortcut = residual.shortcut(x)
-        if index is None:
-            return residual.activate(branch + shortcut)
-        if branch is not None:
-            shortcut = shortcut.index_add(0, index, branch.to(shortcut.dtype))
-        return residual.activate(shortcut)
-
-
-def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:
-    """What a gate says; one that knows the classes opens for no image that the gate before it shut.
-
-    Args:
-        gate: The gate.
-        pooled: (N, channels), what it reads.
-        before: (N,) decisions of the gate before it, if there is one.
-    """
-    output = gate(pooled)
-    if before is None or not isinstance(gate, ConfidenceGate):
-        return output
-    return output._replace(decision=output.decision * before)
 
 
 def _build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:
@@ -274,12 +175,3 @@ def _forced_values(name: str, value: object) -> Tensor:
         raise ValueError(f'forced decisions of block {name!r} must be (N,) zeros and ones, '
                          f'got {value}')
     return value
-
-
-def _run_masked(residual: Residual, x: Tensor, decision: Tensor, with_cp: bool) -> Tensor:
-    if with_cp and x.requires_grad:
-        branch = checkpoint(residual.branch, x, use_reentrant=False)
-    else:
-        branch = residual.branch(x)
-    scale = decision.to(branch.dtype)[:, None, None, None]
-    return residual.activate(torch.addcmul(residual.shortcut(x), branch, scale))

@@ -3,10 +3,11 @@ from mmdet.models.backbones import ResNet, ResNeXt
 
 from ..registry import MODELS
 from .aig_backbone import AIGBackbone
+from .families import ResNetFamily
 
 
 @MODELS.register_module()
-class AIGResNet(AIGBackbone, ResNet):
+class AIGResNet(AIGBackbone, ResNetFamily, ResNet):
     """MMDetection's ``ResNet`` (depth 18, 34, 50, 101, 152) with gated blocks.
 
     Takes all options of ``mmdet.ResNet``, and those of
@@ -20,5 +21,5 @@ class AIGResNet(AIGBackbone, ResNet):
 
 
 @MODELS.register_module()
-class AIGResNeXt(AIGBackbone, ResNeXt):
+class AIGResNeXt(AIGBackbone, ResNetFamily, ResNeXt):
     """MMDetection's ``ResNeXt`` (depth 50, 101, 152) with gated blocks."""

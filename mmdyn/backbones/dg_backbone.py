@@ -5,17 +5,16 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.graph import chain_adjacency, check_adjacency, complete_adjacency
-from ..layers.dag_stage import NODES, DAGStage
+from ..layers.extension import extend
+from ..layers.forward_pass import Forced, ForwardPass
 from ..layers.gate import check_number
 from ..layers.residual import Residual
 from ..layers.router import Router, edge_logit
-from ..layers.sparse_stage import SparseStage
+from ..layers.wired_stage import NODES, WiredBlock, WiredStage
 from ..layers.workspace import Workspace
 from .dynamic_backbone import DynamicBackbone
 
 INITS = ('complete', 'static')
-
-ForcedAdjacency = Union[None, str, Mapping[str, Tensor]]
 
 
 class DGBackbone(DynamicBackbone):
@@ -69,23 +68,24 @@ class DGBackbone(DynamicBackbone):
         self.edge_scale = float(edge_scale)
         self.execution = execution
         self._set_up_threshold(threshold)
-        self._forced: dict[str, Tensor] = {}
-        self._workspace = Workspace()
+        workspace = Workspace()
         for name, stage in self.stages():
             rows = self._start(name, stage, init)
             for i, block in enumerate(stage):
                 channels = Residual(stage[1]).in_channels
                 block.router = Router(channels, rows[i, i + 1:].tolist(), scale=self.edge_scale)
+                block.node = i
+                extend(block, WiredBlock, f'{name}.{i}')
+            stage.whole_blocks = node == 'block'
+            stage.workspace = workspace
+            extend(stage, WiredStage, name)
 
     def stages(self) -> Iterator[tuple[str, nn.Sequential]]:
         """Name (``layer1``) and blocks of every wired stage, in the order they run."""
-        for name in self._layer_names():
+        for name in self.stage_names:
             layer = getattr(self, name)
             if isinstance(layer, nn.Sequential) and len(layer) > 1:
                 yield name, layer
-
-    def _layer_names(self) -> list[str]:
-        return self.res_layers
 
     def deciders(self) -> Iterator[nn.Module]:
         for _, stage in self.stages():
@@ -162,7 +162,7 @@ class DGBackbone(DynamicBackbone):
         chain = chain_adjacency(nodes)[:-1].double()
         return torch.where(chain > 0, chain, 0.95 * self._threshold)
 
-    def force_decisions(self, decisions: ForcedAdjacency) -> None:
+    def force_decisions(self, decisions: Forced) -> None:
         """Fixes the adjacency, for study and tests; training keeps the routers' gradient.
 
         Args:
@@ -193,37 +193,10 @@ class DGBackbone(DynamicBackbone):
         self._forced = {name: check_adjacency(matrix, sizes[name], name)
                         for name, matrix in decisions.items()}
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""
-        self.begin_forward(images)
-        x = self._stem(images)
-        outs: list[Tensor] = []
-        wired = dict(self.stages())
-        for i, name in enumerate(self._layer_names()):
-            x = self._run_stage(name, wired[name], x) if name in wired else getattr(self, name)(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def _stem(self, x: Tensor) -> Tensor:
-        """What the family runs before its stages; every subclass has its own."""
-        raise NotImplementedError
-
-    def _run_stage(self, name: str, blocks: nn.Sequential, x: Tensor) -> Tensor:
-        forced = self._forced.get(name)
-        if forced is not None and forced.dim() == 3 and len(forced) not in (1, len(x)):
-            raise ValueError(f'the forced adjacency of {name} is for {len(forced)} images, but the '
-                             f'batch has {len(x)}')
-        threshold: Union[float, Tensor] = self._threshold
-        if self.threshold_logit is not None:
-            threshold = self.edge_scale * torch.sigmoid(self.threshold_logit)
-        options = dict(node=self.node, pool=self.pool, pooling_weights=self.pooling_weights,
-                       threshold=threshold, forced=forced, with_cp=self.with_cp)
-        residuals = [Residual(block) for block in blocks]
-        if self.skips and not torch.is_grad_enabled():
-            stage: DAGStage = SparseStage(
-                residuals, workspace=self._workspace, **options)
+    def begin_forward(self, images: Tensor) -> ForwardPass:
+        forward_pass = super().begin_forward(images)
+        if self.threshold_logit is None:
+            forward_pass.threshold = self._threshold
         else:
-            stage = DAGStage(residuals, **options)
-        x, self.decisions.adjacency[name] = stage.run(x)
-        return x
+            forward_pass.threshold = self.edge_scale * torch.sigmoid(self.threshold_logit)
+        return forward_pass

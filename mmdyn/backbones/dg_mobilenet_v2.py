@@ -1,13 +1,11 @@
 """MobileNetV2 that wires itself (DG-Net)."""
-from mmdet.models.backbones import MobileNetV2
-from torch import Tensor
-
 from ..registry import MODELS
 from .dg_backbone import DGBackbone
+from .families import MobileNetV2Family
 
 
 @MODELS.register_module()
-class DGMobileNetV2(DGBackbone, MobileNetV2):
+class DGMobileNetV2(DGBackbone, MobileNetV2Family):
     """MMDetection's ``MobileNetV2`` (any widen factor) with wired stages.
 
     Its blocks are linear after their sum. So with ``node='branch'`` and every edge at weight 1,
@@ -17,9 +15,3 @@ class DGMobileNetV2(DGBackbone, MobileNetV2):
     Takes all options of ``mmdet.MobileNetV2``, and those of
     :class:`mmdyn.backbones.dg_backbone.DGBackbone`.
     """
-
-    def _layer_names(self) -> list[str]:
-        return self.layers
-
-    def _stem(self, x: Tensor) -> Tensor:
-        return self.conv1(x)

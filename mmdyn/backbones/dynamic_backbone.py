@@ -1,13 +1,15 @@
 """What all dynamic backbones share: decisions, execution, freezing."""
-from typing import Any, Callable, Iterator, Optional
+import threading
+from copy import deepcopy
+from typing import Iterator, Optional
 
 import torch
 from torch import Tensor, nn
 
-from ..functional.pooling import (cropped_pool, fill_their_frame, pooling_weights, valid_cells,
-                                  valid_sizes, weighted_pool)
 from ..functional.torch_versions import is_traced
 from ..layers.decisions import Decisions
+from ..layers.extension import Extension
+from ..layers.forward_pass import Forced, ForwardPass
 
 EXECUTIONS = ('skip', 'mask')
 
@@ -18,15 +20,31 @@ class DynamicBackbone(nn.Module):
     """Mixin for one of MMDetection's backbones; comes before it among the bases.
 
     Attributes:
-        decisions: What the last forward decided; None before the first.
         pool_padding: Whether gates and routers pool over batch padding too (for comparison).
         losses_attached: Whether :func:`mmdyn.attach` (or the hook) reads the decisions.
     """
 
-    decisions: Optional[Decisions] = None
     losses_attached: bool = False
     pool_padding: bool = False
     _execution: str = 'skip'
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self._decisions = _PerThread()
+        self._traced_decisions: Optional[Decisions] = None
+        self._forced: Forced = None
+
+    @property
+    def decisions(self) -> Optional[Decisions]:
+        """What the last forward of this thread decided; None before the first."""
+        return self._decisions.value if self._traced_decisions is None else self._traced_decisions
+
+    @decisions.setter
+    def decisions(self, decisions: Optional[Decisions]) -> None:
+        if is_traced():  # a compiler does not see what belongs to a thread
+            self._traced_decisions = decisions
+        else:
+            self._traced_decisions, self._decisions.value = None, decisions
 
     @property
     def execution(self) -> str:
@@ -61,8 +79,8 @@ class DynamicBackbone(nn.Module):
     def calibrate(self) -> None:
         """Lets running statistics of the decisions follow the last forward, if there are any."""
 
-    def begin_forward(self, images: Tensor) -> Decisions:
-        """Starts the decisions of a new forward.
+    def begin_forward(self, images: Tensor) -> ForwardPass:
+        """Starts a forward.
 
         Args:
             images: (N, C, H, W) normalised input.
@@ -76,39 +94,21 @@ class DynamicBackbone(nn.Module):
                 f'What the gates of {type(self).__name__} are to learn needs a loss, but nothing reads its decisions. '
                 f'Add to the config:\n    {_HOOK_LINE.format(self.needed_loss)}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
-        input_size = (images.shape[2], images.shape[3])
-        reads_values = self.skips and not is_traced()
-        if self.pool_padding or (reads_values and fill_their_frame(images)):
-            sizes = torch.tensor([input_size], device=images.device).expand(len(images), 2)
-        else:
-            sizes = valid_sizes(images)
-        self.decisions = Decisions(sizes, input_size, self.target_rates)
-        self._computed: dict[tuple, Any] = {}
-        return self.decisions
+        return ForwardPass(images, training=self.training, skips=self.skips, pool_padding=self.pool_padding,
+                           forced=self._forced, target_rates=self.target_rates)
 
-    def pool(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, C) averages over each image's valid part."""
-        feature_size = (features.shape[2], features.shape[3])
-        if self.training:
-            return weighted_pool(features, self.pooling_weights(feature_size))
-        return cropped_pool(features, self.valid_cells(feature_size))
-
-    def valid_cells(self, feature_size: tuple[int, int]) -> list[list[int]]:
-        """N pairs: the size of each image's valid part on a feature map, read by the host."""
-        return self._once('cells', feature_size, lambda cells: cells.tolist())
-
-    def pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
-        """(N, h * w) weights that average a feature map over each image's valid part."""
-        return self._once('weights', feature_size,
-                          lambda cells: pooling_weights(cells, feature_size))
-
-    def _once(self, what: str, feature_size: tuple[int, int], compute: Callable) -> Any:
-        """Computes something from the valid cells, once a forward for every feature size."""
-        if (what, feature_size) not in self._computed:
-            decisions = self.decisions
-            self._computed[what, feature_size] = compute(
-                valid_cells(decisions.sizes, decisions.input_size, feature_size))
-        return self._computed[what, feature_size]
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""
+        forward_pass = self.begin_forward(images)
+        x = self.run_stem(images)
+        outs: list[Tensor] = []
+        for i, name in enumerate(self.stage_names):
+            stage = getattr(self, name)
+            x = stage(x, forward_pass=forward_pass) if isinstance(stage, Extension) else stage(x)
+            if i in self.out_indices:
+                outs.append(x)
+        self.decisions = forward_pass.decisions
+        return tuple(outs)
 
     def _freeze_stages(self) -> None:
         # A frozen stage keeps its weights; whether its blocks run is still to be learned.
@@ -128,3 +128,17 @@ class DynamicBackbone(nn.Module):
             if norm is not None and self.norm_eval and not decider.norm_is_fresh:
                 norm.eval()
         return self
+
+
+class _PerThread(threading.local):
+    """Decisions of one thread: two threads that run one model read their own."""
+
+    value: Optional[Decisions] = None
+
+    def __deepcopy__(self, memo: dict) -> '_PerThread':
+        copied = _PerThread()
+        copied.value = deepcopy(self.value, memo)
+        return copied
+
+    def __reduce__(self) -> tuple:
+        return _PerThread, ()

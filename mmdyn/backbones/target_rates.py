@@ -13,15 +13,16 @@ PAPER_RATES = {
 }
 
 
-def resolve_target_rates(target_rates: TargetRates, num_blocks: int,
-                         depth: int) -> list[Optional[float]]:
-    """One entry a block: a rate, 1 (no gate: always runs), 0 (left out), or None (a gate without a loss).
+def resolve_target_rates(target_rates: TargetRates, blocks: Sequence[str], always_run: Sequence[str],
+                         depth: Optional[int]) -> dict[str, Optional[float]]:
+    """Block name -> a rate, 1 (no gate: always runs), 0 (left out), or None (a gate without a loss).
 
     Args:
         target_rates: None, a number for all blocks, a list with one entry a block, or
             ``dict(preset='paper', t=0.5)``.
-        num_blocks: Residual blocks of the backbone.
-        depth: Of the backbone; presets depend on it.
+        blocks: Names of the backbone's residual blocks.
+        always_run: Those without a shortcut: closed, they would hand on nothing.
+        depth: Of the backbone, if it has one; presets depend on it.
 
     Raises:
         ValueError, TypeError: Saying what was expected and what came.
@@ -29,22 +30,25 @@ def resolve_target_rates(target_rates: TargetRates, num_blocks: int,
     if isinstance(target_rates, dict):
         rates = _preset(target_rates, depth)
     elif target_rates is None or isinstance(target_rates, Real):
-        rates = [target_rates] * num_blocks
+        rates = [1 if name in always_run else target_rates for name in blocks]
     elif isinstance(target_rates, Sequence) and not isinstance(target_rates, str):
         rates = list(target_rates)
     else:
         raise TypeError('target_rates must be None, a number, a list with one entry a block or '
                         f"dict(preset='paper', t=...), got {target_rates!r}")
-    if len(rates) != num_blocks:
-        raise ValueError(f'target_rates must have {num_blocks} entries, one for each residual block '
-                         f'of this depth-{depth} backbone, got {len(rates)}')
-    return [
-        rate if rate is None else check_number(f'target_rates[{i}]', rate, 0.0, 1.0)
-        for i, rate in enumerate(rates)
-    ]
+    if len(rates) != len(blocks):
+        raise ValueError(f'target_rates must have {len(blocks)} entries, one for each residual block '
+                         f'of this {"" if depth is None else f"depth-{depth} "}backbone, got {len(rates)}')
+    for i, (name, rate) in enumerate(zip(blocks, rates)):
+        if rate is not None:
+            check_number(f'target_rates[{i}]', rate, 0.0, 1.0)
+        if name in always_run and rate != 1:
+            raise ValueError(f'target_rates[{i}] is for block {name!r}, which has no shortcut and so no gate: expected '
+                             f'1, got {rate!r}')
+    return dict(zip(blocks, rates))
 
 
-def _preset(options: dict, depth: int) -> list[Optional[float]]:
+def _preset(options: dict, depth: Optional[int]) -> list[Optional[float]]:
     if set(options) != {'preset', 't'} or options['preset'] != 'paper':
         raise ValueError("a target_rates preset is dict(preset='paper', t=<rate>), "
                          f'got {dict(options)!r}')

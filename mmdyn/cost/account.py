@@ -1,4 +1,5 @@
 """The account of a dynamic backbone: what each part costs, and what each image has cost."""
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,8 @@ from .measure import copy_for_counting, count_macs
 SIZE_DIVISOR = 32
 # A size in pixels of which every stride in use is a divisor.
 _STRIDE_PROBE = 256
+# Counting puts hooks on a copy of the backbone: one thread at a time.
+_COUNTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,17 @@ class CostAccount:
         Args:
             input_size: (H, W) in pixels.
         """
-        if input_size not in self._parts:
-            counts, _ = self._run(input_size)
-            self._parts[input_size] = _group(counts, self._blocks())
-        return self._parts[input_size]
+        with _COUNTING:
+            if input_size not in self._parts:
+                counts, _ = self._run(input_size)
+                self._parts[input_size] = _group(counts, self._blocks())
+            return self._parts[input_size]
 
     @property
     def stride(self) -> int:
         """Pixels of the input to a cell of the coarsest feature map."""
-        _, features = self._run((_STRIDE_PROBE, _STRIDE_PROBE))
+        with _COUNTING:
+            _, features = self._run((_STRIDE_PROBE, _STRIDE_PROBE))
         return max(_STRIDE_PROBE // maps.shape[2] for maps in features)
 
     def _run(self, input_size: tuple[int, int]) -> tuple[dict[str, int], tuple[Tensor, ...]]:
@@ -151,9 +156,10 @@ class CostAccount:
 
 def _group(counts: dict[str, int], blocks: dict[str, str]) -> tuple[Part, ...]:
     parts: dict[tuple[str, str], int] = {}
+    stages = {'', *map(_stage, blocks)}
     for name, macs in counts.items():
-        if not name:
-            continue  # The backbone's own arithmetic: aggregation and pooling.
+        if name in stages:
+            continue  # its own arithmetic: aggregation and pooling
         key = _part_of(name, blocks)
         parts[key] = parts.get(key, 0) + macs
     # A node of a wired stage runs as a whole, with its router, or not at all; the first of a stage

@@ -22,9 +22,7 @@ def copy_for_counting(backbone: nn.Module, device: str) -> nn.Module:
     copied = copy.deepcopy(backbone, moved).eval()
     copied.execution = 'mask'
     copied.force_decisions(None)
-    # Where features are averaged changes no count, and on `meta` no valid size can be read.
-    copied.pool = lambda features: features.mean(dim=(2, 3))
-    copied.pool_padding = True
+    copied.pool_padding = True  # changes no count, and on `meta` no valid size can be read
     for module in copied.modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()

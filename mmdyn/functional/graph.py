@@ -120,31 +120,33 @@ def check_adjacency(adjacency: object, nodes: int, name: str) -> Tensor:
     return adjacency
 
 
-def aggregate(maps: Tensor, weights: Tensor) -> Tensor:
+def aggregate(maps: Tensor, weights: Tensor, out: Optional[Tensor] = None) -> Tensor:
     """Weighted sums of the maps of several nodes, image by image, in one pass over them.
 
     Args:
         maps: (J, N, M), flattened maps of J nodes.
         weights: (N, J); rounded to the dtype of the maps, which is also that of the result.
+        out: (N, M), where to write the result; without gradient.
 
     Returns:
         (N, M).
     """
-    return aggregate_for_all(maps, weights[:, :, None]).squeeze(1)
+    return aggregate_for_all(maps, weights[:, :, None], None if out is None else out[:, None]).squeeze(1)
 
 
-def aggregate_for_all(maps: Tensor, weights: Tensor) -> Tensor:
+def aggregate_for_all(maps: Tensor, weights: Tensor, out: Optional[Tensor] = None) -> Tensor:
     """:func:`aggregate` for several readers at once, whose sources are read once.
 
     Args:
         maps: (J, N, M).
         weights: (N, J, R) for R readers.
+        out: (N, R, M), where to write the result; without gradient.
 
     Returns:
         (N, R, M).
     """
     with torch.autocast(maps.device.type, enabled=False):
-        return torch.bmm(weights.transpose(1, 2).to(maps.dtype), maps.transpose(0, 1))
+        return torch.bmm(weights.transpose(1, 2).to(maps.dtype), maps.transpose(0, 1), out=out)
 
 
 def edge_dots(maps: Tensor, other: Tensor) -> Tensor:
@@ -157,14 +159,27 @@ def edge_dots(maps: Tensor, other: Tensor) -> Tensor:
     Returns:
         (N, J), in float32 or wider: in half precision a sum over a map would overflow or drown.
     """
+    return edge_dots_for_all(maps, other[None]).squeeze(1)
+
+
+def edge_dots_for_all(maps: Tensor, others: Tensor) -> Tensor:
+    """:func:`edge_dots` for several maps at once.
+
+    Args:
+        maps: (J, N, M).
+        others: (I, N, M).
+
+    Returns:
+        (N, I, J), in float32 or wider.
+    """
     with torch.autocast(maps.device.type, enabled=False):
         if maps.dtype in (torch.float32, torch.float64):
-            return _dots(maps, other)
+            return _dots(maps, others)
         step = max(_PIECE // len(maps), 1)
-        pieces = zip(maps.split(step, dim=2), other.split(step, dim=1))
+        pieces = zip(maps.split(step, dim=2), others.split(step, dim=2))
         return sum(_dots(m.float(), o.float()) for m, o in pieces)
 
 
-def _dots(maps: Tensor, other: Tensor) -> Tensor:
-    # A row vector on the left: the matrix-vector form of `bmm` is an order slower on CPUs.
-    return torch.bmm(other[:, None], maps.permute(1, 2, 0)).squeeze(1)
+def _dots(maps: Tensor, others: Tensor) -> Tensor:
+    # The few maps on the left: the other way round, with one of them, `bmm` is an order slower on CPUs.
+    return torch.bmm(others.transpose(0, 1), maps.permute(1, 2, 0))

@@ -4,8 +4,12 @@ Pictures of different sizes are padded to one size on the right and at the botto
 normalisation, with exact zeros. Pooling over the padding would let a picture's batch-mates
 change its route, so gates and routers pool over the valid part alone.
 """
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 
 def valid_sizes(images: Tensor) -> Tensor:
@@ -28,7 +32,7 @@ def fill_their_frame(images: Tensor) -> bool:
     Then none is padded, which is found at a small part of the cost of :func:`valid_sizes`.
     """
     edges = images[:, :, -1], images[:, :, :, -1]
-    return all(bool(edge.ne(0).flatten(1).any(dim=1).all()) for edge in edges)
+    return bool(torch.stack([edge.ne(0).flatten(1).any(dim=1) for edge in edges]).all())
 
 
 def _last_true(flags: Tensor) -> Tensor:
@@ -51,8 +55,9 @@ def valid_cells(sizes: Tensor, input_size: tuple[int, int],
     Returns:
         (N, 2) int64; a stride-s convolution maps L pixels to ceil(L / s) cells.
     """
-    scale, padded = sizes.new_tensor(feature_size), sizes.new_tensor(input_size)
-    return (sizes * scale + padded - 1) // padded
+    # Column by column, with numbers of the host: a tensor of them would have to be copied to a GPU.
+    columns = zip(sizes.unbind(dim=1), input_size, feature_size)
+    return torch.stack([(size * cells + padded - 1) // padded for size, padded, cells in columns], dim=1)
 
 
 def pooling_weights(cells: Tensor, feature_size: tuple[int, int]) -> Tensor:
@@ -77,20 +82,39 @@ def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
 
     Args:
         features: (N, C, h, w), any memory format.
-        weights: (N, h * w) from :func:`pooling_weights`.
+        weights: (N, h * w) from :func:`pooling_weights`, without gradient.
 
     Returns:
         (N, C), in float32 or wider, also under autocast.
     """
-    with torch.autocast(features.device.type, enabled=False):
-        features = features.to(torch.promote_types(features.dtype, torch.float32))
-        weights = weights.to(features.dtype)
-        if features.is_contiguous(memory_format=torch.channels_last):
-            cells = features.permute(0, 2, 3, 1).flatten(1, 2)
-        else:
-            cells = features.flatten(2).transpose(1, 2)
-        # The weights as a row vector on the left: the other way round is an order slower on CPUs.
-        return torch.bmm(weights[:, None], cells).squeeze(1)
+    return _WeightedPool.apply(features, weights)
+
+
+class _WeightedPool(Function):
+    """Keeps the weights alone, and gives a gradient in the features' own dtype and memory format."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weights: Tensor) -> Tensor:
+        ctx.dtype = features.dtype
+        ctx.channels_last = features.is_contiguous(memory_format=torch.channels_last)
+        ctx.size = features.shape[2:]
+        ctx.save_for_backward(weights)
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(torch.promote_types(features.dtype, torch.float32))
+            weights = weights.to(features.dtype)
+            cells = features.permute(0, 2, 3, 1).flatten(1, 2) if ctx.channels_last else \
+                features.flatten(2).transpose(1, 2)
+            # The weights as a row vector on the left: the other way round is an order slower on CPUs.
+            return torch.bmm(weights[:, None], cells).squeeze(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        weights, = ctx.saved_tensors
+        gradient, weights = gradient.to(ctx.dtype), weights.to(ctx.dtype).view(-1, *ctx.size)
+        if ctx.channels_last:
+            return (weights[:, :, :, None] * gradient[:, None, None, :]).permute(0, 3, 1, 2), None
+        return weights[:, None] * gradient[:, :, None, None], None
 
 
 def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:
@@ -108,7 +132,7 @@ def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:
     """
     dtype = torch.promote_types(features.dtype, torch.float32)
     if all(cell == cells[0] for cell in cells):
-        height, width = cells[0]
+        height, width = cells[0] if cells else features.shape[2:]
         return features[:, :, :height, :width].mean(dim=(2, 3), dtype=dtype)
     means = [features[i:i + 1, :, :h, :w].mean(dim=(2, 3), dtype=dtype)
              for i, (h, w) in enumerate(cells)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
-from ..functional.distributed import global_mean
+from ..layers.global_mean import global_mean
 from ..layers.decisions import Decisions
 from ..registry import MODELS
 

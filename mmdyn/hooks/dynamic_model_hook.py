@@ -7,7 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
-from ..functional.distributed import global_mean
+from ..layers.global_mean import global_mean
 from ..registry import HOOKS
 from .attach import Attachment, attach
 

@@ -40,9 +40,14 @@ def portions(images: Sequence[int], maps: Tensor) -> list[Sequence[int]]:
         images: Their indices, in ascending order.
         maps: (N, C, H, W), of the size of the block's output.
     """
-    size = maps[0].numel() * maps.element_size()
-    step = max(1, _CACHE // size) if maps.device.type == 'cpu' and size else max(1, len(images))
+    step = portion_size(maps)
     return [images[start:start + step] for start in range(0, len(images), step)]
+
+
+def portion_size(maps: Tensor) -> int:
+    """How many images run together: on CPUs as many as fit into the cache, otherwise all; at least 1."""
+    size = maps.shape[1:].numel() * maps.element_size()
+    return max(1, _CACHE // size if maps.device.type == 'cpu' and size else len(maps))
 
 
 def gather(maps: Tensor, images: Sequence[int]) -> Tensor:

@@ -244,5 +244,19 @@ class ConfidenceGate(BaseGate):
             return GateOutput(decision, logit, features)
 
 
+def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:
+    """What a gate says; a confidence gate opens for no image that the gate before it shut.
+
+    Args:
+        gate: The gate.
+        pooled: (N, channels), what it reads.
+        before: (N,) decisions of the gate before it, if there is one.
+    """
+    output = gate(pooled)
+    if before is None or not isinstance(gate, ConfidenceGate):
+        return output
+    return output._replace(decision=output.decision * before)
+
+
 def _finite(pooled: Tensor, layer: nn.Linear) -> Tensor:
     return pooled.clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(layer.weight.dtype)

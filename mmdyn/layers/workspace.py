@@ -1,6 +1,4 @@
 """Memory that a backbone keeps between forward passes."""
-from typing import Optional
-
 import torch
 from torch import Tensor
 
@@ -17,14 +15,16 @@ class Workspace:
     """
 
     def __init__(self) -> None:
-        self._kept: Optional[Tensor] = None
+        self._kept: list[Tensor] = []
 
     def take(self, like: Tensor, shape: tuple[int, ...]) -> Tensor:
         """An uninitialised tensor, of the dtype and on the device of ``like``."""
         if like.device.type != 'cpu' or is_traced():  # a compiler plans its memory itself
             return like.new_empty(shape)
-        # Taken, not shared: a second thread gets memory of its own.
-        kept, self._kept = self._kept, None
+        try:
+            kept = self._kept.pop()  # in one step: a second thread gets memory of its own
+        except IndexError:
+            kept = None
         wanted = torch.Size(shape).numel() * like.element_size()
         if kept is None or kept.numel() < wanted:
             with torch.inference_mode(False):
@@ -36,10 +36,10 @@ class Workspace:
         if tensor.device.type == 'cpu':
             storage = tensor.untyped_storage()
             with torch.inference_mode(False):
-                self._kept = torch.empty(0, dtype=torch.uint8).set_(storage)
+                self._kept[:] = [torch.empty(0, dtype=torch.uint8).set_(storage)]
 
     def __deepcopy__(self, memo: dict) -> 'Workspace':
         return Workspace()
 
     def __getstate__(self) -> dict:
-        return {'_kept': None}
+        return {'_kept': []}

@@ -5,7 +5,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..functional.distributed import global_mean
+from ..layers.global_mean import global_mean
 from ..functional.gumbel import straight_through
 from ..layers.decisions import Decisions
 from ..layers.gate import check_number

@@ -236,7 +236,7 @@ def test_expected_policy_scales_every_block_by_its_open_probability():
     backbone(images)
     gate, logit = (getattr(backbone.decisions, n)['layer1.0'] for n in ('gates', 'gate_logits'))
     torch.testing.assert_close(gate, torch.sigmoid(logit))
-    x = backbone._stem(images)
+    x = backbone.run_stem(images)
     block = backbone.layer1[0]
     branch = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(x)))))
     out = torch.relu(x + gate[:, None, None, None] * branch)

@@ -6,10 +6,11 @@ took and drops the others without a word. Here every branch is in the graph.
 from collections.abc import Callable
 
 import torch
-from mmdyn.backbones.aig_backbone import AIGBackbone, ask
+from mmdyn.backbones.aig_backbone import AIGBackbone
 from mmdyn.backbones.dg_backbone import DGBackbone
 from mmdyn.functional.graph import cut, cut_output
-from mmdyn.functional.pooling import weighted_pool
+from mmdyn.layers.forward_pass import ForwardPass
+from mmdyn.layers.gated_stage import GatedBlock
 from mmdyn.layers.residual import Residual
 from torch import Tensor, nn
 
@@ -24,10 +25,6 @@ class Exportable(nn.Module):
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
-
-    def pool(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> (N, C) averages over each image's valid part, by weights: the host reads nothing."""
-        return weighted_pool(features, self.backbone.pooling_weights((features.shape[2], features.shape[3])))
 
     def decision_names(self) -> list[str]:
         """What the decisions that forward returns are called."""
@@ -54,20 +51,20 @@ class ExportableAIG(Exportable):
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(N, 3, H, W) -> the feature maps, and ((N, gates) decisions, )."""
         backbone = self.backbone
-        backbone.begin_forward(images)
-        x = backbone._stem(images)
-        outs, decisions = [], []
-        for i, layer in enumerate(backbone.res_layers):
-            for block in getattr(backbone, layer):
-                if hasattr(block, 'gate'):
-                    decision = ask(block.gate, self.pool(x), decisions[-1] if decisions else None).decision
+        forward_pass = backbone.begin_forward(images)
+        x = backbone.run_stem(images)
+        outs = []
+        for i, name in enumerate(backbone.stage_names):
+            stage = getattr(backbone, name)
+            for block in stage if isinstance(stage, nn.Sequential) else [stage]:
+                if isinstance(block, GatedBlock):
+                    decision = forward_pass.decide(block.name_in_backbone, block.gate, x)
                     x = self._run_gated(Residual(block), x, decision)
-                    decisions.append(decision)
                 else:
                     x = block(x)
             if i in backbone.out_indices:
                 outs.append(x)
-        return tuple(outs), (torch.stack(decisions, dim=1), )
+        return tuple(outs), (torch.stack(list(forward_pass.decisions.gates.values()), dim=1), )
 
     def _run_gated(self, residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
 
@@ -93,13 +90,13 @@ class ExportableDG(Exportable):
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(N, 3, H, W) -> the feature maps, and each wired stage's (N, n+1, n+1) adjacency."""
         backbone = self.backbone
-        backbone.begin_forward(images)
-        x = backbone._stem(images)
+        forward_pass = backbone.begin_forward(images)
+        x = backbone.run_stem(images)
         wired = dict(backbone.stages())
         outs, adjacencies = [], []
-        for i, name in enumerate(backbone._layer_names()):
+        for i, name in enumerate(backbone.stage_names):
             if name in wired:
-                x, adjacency = self._run_stage([Residual(block) for block in wired[name]], x)
+                x, adjacency = self._run_stage([Residual(block) for block in wired[name]], x, forward_pass)
                 adjacencies.append(adjacency)
             else:
                 x = getattr(backbone, name)(x)
@@ -107,7 +104,7 @@ class ExportableDG(Exportable):
                 outs.append(x)
         return tuple(outs), tuple(adjacencies)
 
-    def _run_stage(self, residuals: list[Residual], x: Tensor) -> tuple[Tensor, Tensor]:
+    def _run_stage(self, residuals: list[Residual], x: Tensor, forward_pass: ForwardPass) -> tuple[Tensor, Tensor]:
         nodes, whole, threshold = len(residuals), self.backbone.node == 'block', self.backbone.threshold
         rectify: Callable = torch.relu if residuals[1].activation is not None and not whole else nn.Identity()
         maps: list[Tensor] = []
@@ -126,7 +123,7 @@ class ExportableDG(Exportable):
                 y = residual.branch(read)
                 y = residual.activate(y + read) if whole else y
             maps.append(y)
-            weights = residual.block.router(self.pool(y))
+            weights = residual.block.router(forward_pass.pool(y))
             rows.append(cut(weights[:, :-1], threshold, alive[j]))
             outputs.append(weights[:, -1])
         column = cut_output(torch.stack(outputs, dim=1), threshold, torch.cat(alive, dim=1))

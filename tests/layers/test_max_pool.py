@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdyn.functional.max_pool import max_pool
+from mmdyn.layers.max_pool import max_pool
 
 POOLS = [
     nn.MaxPool2d(3, 2, 1), nn.MaxPool2d(2, 2, ceil_mode=True), nn.MaxPool2d((3, 2), (1, 2), (1, 0)),

@@ -3,7 +3,7 @@ import torch
 from mmengine import dist
 from torch import Tensor
 
-from .gumbel import straight_through
+from ..functional.gumbel import straight_through
 
 
 def global_mean(values: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.utils import _pair
 
-from .torch_versions import has_hooks, is_traced
+from ..functional.torch_versions import is_traced
+from .forward_hooks import has_hooks
 
 
 def max_pool(pool: nn.Module, features: Tensor) -> Tensor:

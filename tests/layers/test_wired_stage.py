@@ -11,11 +11,12 @@ from torch import nn
 
 from mmdyn.functional.graph import chain_adjacency, cut, cut_output
 from mmdyn.functional.pooling import cropped_pool, pooling_weights, weighted_pool
-from mmdyn.layers import stage_maps as stage_maps_module
-from mmdyn.layers.dag_stage import DAGStage
+from mmdyn.layers import node_maps
+from mmdyn.layers.decisions import Decisions
+from mmdyn.layers.extension import extend
 from mmdyn.layers.residual import Residual
 from mmdyn.layers.router import Router
-from mmdyn.layers.sparse_stage import SparseStage
+from mmdyn.layers.wired_stage import WiredBlock, WiredStage
 from mmdyn.layers.workspace import Workspace
 
 SIZE = (5, 7)
@@ -35,42 +36,66 @@ def blocks(kind, nodes=4, channels=8, threshold_spread=3.0):
         made = [InvertedResidual(3 if i == 0 else channels, channels, 12, with_expand_conv=True)
                 for i in range(nodes)]
     for i, block in enumerate(made):
-        block.router = Router(channels, [1.0] * (nodes - i), scale=2.0)
+        block.router, block.node = Router(channels, [1.0] * (nodes - i), scale=2.0), i
         nn.init.normal_(block.router.weight, std=threshold_spread)
         nn.init.normal_(block.router.bias)
     stage = nn.Sequential(*made).double()
     for parameter in stage.parameters():
         if parameter.dim() == 1:
             nn.init.uniform_(parameter, 0.5, 1.5)
+    for i, block in enumerate(stage):
+        extend(block, WiredBlock, f'layer1.{i}')
+    stage.workspace = Workspace()
+    extend(stage, WiredStage, 'layer1')
     return stage
 
 
-def pool(features):
-    return weighted_pool(features, weights_of(features.shape[2:])[:len(features)])
+class Pass:
+    """What a stage needs of a forward pass, for maps of which CELLS are valid."""
+
+    def __init__(self, skips=False, threshold=0.4, forced=None, pool=None):
+        self.skips, self.threshold, self.forced = skips, threshold, forced
+        self.decisions = Decisions(CELLS, SIZE)
+        self._pool = pool
+
+    def pool(self, features, images=None):
+        if self._pool is not None:
+            return self._pool(features)
+        return self.cropped(features, images) if self.skips else self.weighted(features)
+
+    def forced_adjacency(self, stage, images):
+        return self.forced
+
+    def weighted(self, features):
+        return weighted_pool(features, weights_of(features.shape[2:])[:len(features)])
+
+    def cropped(self, features, images=None):
+        cells = CELLS.tolist()
+        return cropped_pool(features, cells[:len(features)] if images is None else [cells[n] for n in images])
 
 
 def weights_of(size):
     return pooling_weights(CELLS, size)
 
 
-def options(node, threshold=0.4, forced=None, n=3):
-    return dict(node=node, pool=pool, pooling_weights=lambda size: weights_of(size)[:n],
-                threshold=threshold, forced=forced)
+def run(stage, x, node, *, with_cp=False, **kwargs):
+    stage.whole_blocks = node == 'block'
+    for block in stage:
+        block.with_cp = with_cp
+    forward_pass = Pass(**kwargs)
+    return stage(x, forward_pass=forward_pass), forward_pass.decisions.adjacency['layer1']
 
 
-def sparse(residuals, **kwargs):
-    return SparseStage(residuals,
-                       **{'workspace': Workspace(), **kwargs})
-
-
-def run(stage, x, node, cls=DAGStage, **kwargs):
-    return cls([Residual(b) for b in stage], **{**options(node, n=len(x)), **kwargs}).run(x)
+def whole(block, x):
+    residual = Residual(block)
+    out = residual.branch(x)
+    return residual.activate(out + residual.shortcut(x)) if residual.has_shortcut else residual.activate(out)
 
 
 def naive(stage, x, node, threshold=0.4, forced=None):
     """The same maths with stack, sum and autograd, keeping everything."""
     residuals, nodes = [Residual(b) for b in stage], len(stage)
-    ys, alive = [stage[0](x)], [torch.ones(len(x), dtype=torch.bool)]
+    ys, alive = [whole(stage[0], x)], [torch.ones(len(x), dtype=torch.bool)]
     rows, raw = [], []
     for i in range(nodes):
         if i > 0:
@@ -78,12 +103,12 @@ def naive(stage, x, node, threshold=0.4, forced=None):
             read = (torch.stack(ys, 1) * column[:, :, None, None, None]).sum(1)
             alive.append((column > 0).any(1))
             if node == 'block':
-                ys.append(stage[i](read))
+                ys.append(whole(stage[i], read))
             else:
                 if residuals[i].activation is not None:
                     read = torch.relu(read)
                 ys.append(residuals[i].branch(read))
-        weights = stage[i].router(pool(ys[i]))
+        weights = stage[i].router(Pass().weighted(ys[i]))
         rows.append(cut(weights[:, :-1], threshold, alive[i].double()[:, None]))
         raw.append(weights[:, -1])
     column = cut_output(torch.stack(raw, 1), threshold, torch.stack(alive, 1).double())
@@ -124,24 +149,25 @@ KINDS = ['bottleneck', 'basic', 'inverted']
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('node', ['branch', 'block'])
 @pytest.mark.parametrize('variant', [
-    'plain', 'blocked', 'channels_last', 'eval_norm', 'checkpoint', 'unfused'])
+    'plain', 'groups', 'channels_last', 'eval_norm', 'checkpoint', 'hooks'])
 def test_forward_and_all_gradients_equal_the_naive_reference(kind, node, variant, monkeypatch):
     torch.manual_seed(KINDS.index(kind))
-    stage = blocks(kind, nodes=6 if variant in ('blocked', 'checkpoint') else 4)
+    stage = blocks(kind, nodes=6 if variant in ('groups', 'checkpoint') else 4)
     stage.train(variant != 'eval_norm')
     reference = copy.deepcopy(stage)
     x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
     kwargs = {}
-    if variant == 'blocked':
-        monkeypatch.setattr(stage_maps_module, '_BLOCK', 2)
+    if variant == 'groups':
+        monkeypatch.setattr(node_maps, '_GROUP', 2)
     elif variant == 'channels_last':
         x = x.contiguous(memory_format=torch.channels_last)
     elif variant == 'checkpoint':
-        monkeypatch.setattr(stage_maps_module, '_BLOCK', 3)
+        monkeypatch.setattr(node_maps, '_GROUP', 3)
         kwargs = dict(with_cp=True)
-    elif variant == 'unfused':
+    elif variant == 'hooks':  # that use what they see, and replace it
         for block in stage:
-            Residual(block).first_conv.register_forward_hook(lambda *_: None)
+            Residual(block).first_conv.register_forward_hook(lambda module, args, out: out + 0)
+            block.register_forward_hook(lambda module, args, out: out * 1)
     ours = gradients(lambda s, x: run(s, x, node, **kwargs), stage, x)
     theirs = gradients(lambda s, x: naive(s, x, node), reference, x)
     assert 0 < (theirs[1] > 0).double().mean() < 0.4  # some edges are closed
@@ -163,12 +189,7 @@ def test_gradcheck(node):
                 del module._parameters[leaf]
             setattr(module, leaf, value)
         # Without a threshold, so that the straight-through gradient is the true one.
-        out, adjacency = DAGStage([Residual(b) for b in stage], **dict(
-            options(node, threshold=0.0, n=2),
-            pool=lambda y: y.mean((2, 3)),
-            pooling_weights=lambda size: torch.full((2, size[0] * size[1]), 1 / (size[0] * size[1]),
-                                                    dtype=torch.float64))).run(x)
-        return out, adjacency
+        return run(stage, x, node, threshold=0.0, pool=lambda y: y.mean((2, 3)))
 
     values = [dict(stage.named_parameters())[n].detach().clone().requires_grad_() for n in names]
     assert torch.autograd.gradcheck(function, (x, *values), atol=1e-6, fast_mode=False)
@@ -181,19 +202,16 @@ def test_skipping_equals_masking_and_an_image_alone_equals_its_row(kind, node, t
     torch.manual_seed(3)
     stage = blocks(kind, nodes=5).eval()
     x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
-    workspace = Workspace()
     with torch.no_grad():
-        residuals = [Residual(b) for b in stage]
-        chosen = dict(options(node, threshold), pool=lambda y: cropped_pool(y, CELLS[:len(y)].tolist()))
-        wanted, adjacency = DAGStage(residuals, **chosen).run(x)
-        for _ in range(2):
-            out, skipped = sparse(
-                residuals, **chosen, workspace=workspace).run(x)
+        wanted, adjacency = run(stage, x, node, threshold=threshold, pool=Pass().cropped)
+        for observed in (False, False, True):
+            if observed:
+                stage[1].register_forward_hook(lambda *_: None)
+            out, skipped = run(stage, x, node, threshold=threshold, skips=True)
             assert torch.equal(adjacency > 0, skipped > 0)
             assert torch.allclose(adjacency, skipped, rtol=1e-10)
             assert torch.allclose(out, wanted, rtol=1e-10, atol=1e-12)
-        first = sparse(residuals, **chosen, workspace=workspace)
-        alone, row = first.run(x[:1])
+        alone, row = run(stage, x[:1], node, threshold=threshold, skips=True)
         assert torch.allclose(alone, wanted[:1], rtol=1e-10, atol=1e-12)
         assert torch.allclose(row, adjacency[:1])
     if threshold == 1.9:
@@ -213,7 +231,7 @@ def test_dead_nodes_do_not_run_for_the_images_that_they_are_dead_for():
             lambda module, args, out, i=i: seen.__setitem__(i, len(args[0])))
     x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
     with torch.no_grad():
-        sparse([Residual(b) for b in stage], **options('block', forced=forced)).run(x)
+        run(stage, x, 'block', forced=forced, skips=True)
     assert seen == {0: 3, 1: 2, 2: 1, 3: 2}
 
 
@@ -222,12 +240,12 @@ def test_one_open_edge_of_weight_1_is_read_without_a_copy():
     read = []
     stage[1].conv1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
     stage[2].conv1.register_forward_pre_hook(lambda module, args: read.append(args[0]))
-    workspace = Workspace()
+    y = []
+    stage[0].register_forward_hook(lambda module, args, out: y.append(out))
+    stage[1].register_forward_hook(lambda module, args, out: y.append(out))
     with torch.no_grad():
-        run(stage, torch.randn(3, 3, *SIZE, dtype=torch.float64), 'block', sparse,
-            forced=chain_adjacency(3)[None], workspace=workspace)
-    kept = workspace._kept.untyped_storage().data_ptr()
-    assert [x.untyped_storage().data_ptr() for x in read] == [kept, kept]
+        run(stage, torch.randn(3, 3, *SIZE, dtype=torch.float64), 'block', forced=chain_adjacency(3)[None], skips=True)
+    assert [x.data_ptr() for x in read] == [x.data_ptr() for x in y]
 
 
 def test_a_router_whose_edges_are_all_closed_still_gets_gradient():
@@ -237,7 +255,7 @@ def test_a_router_whose_edges_are_all_closed_still_gets_gradient():
     for block in stage:
         nn.init.zeros_(block.router.weight)
         nn.init.constant_(block.router.bias, -2.0)
-    out, adjacency = DAGStage([Residual(b) for b in stage], **options('block', 1.5)).run(x)
+    out, adjacency = run(stage, x, 'block', threshold=1.5)
     assert (adjacency > 0).sum().item() == 3  # only the output's strongest edge, image by image
     out.square().sum().backward()
     assert stage[0].router.bias.grad[-1] != 0
@@ -256,9 +274,7 @@ def kept_bytes(function):
     return sum(storages.values()), result
 
 
-@pytest.mark.skipif(not hasattr(torch._C._autograd, '_get_current_graph_task_keep_graph'),
-                    reason='this PyTorch does not tell whether the graph is kept, so the maps are')
-def test_keeps_the_node_outputs_once_and_lets_go_of_them():
+def test_keeps_the_node_outputs_once_and_lets_go_of_them(monkeypatch):
     stage, x = blocks('inverted', nodes=6), torch.randn(3, 3, *SIZE, dtype=torch.float64)
     naive_bytes, _ = kept_bytes(lambda: naive(stage, x, 'block'))
     ours, (out, _) = kept_bytes(lambda: run(stage, x, 'block'))
@@ -267,23 +283,26 @@ def test_keeps_the_node_outputs_once_and_lets_go_of_them():
     assert ours < naive_bytes - 6 * a_map
     assert checkpointed < ours / 2 and checkpointed < 9 * a_map
     made = []
-    original = stage_maps_module.StageMaps.__init__
-    stage_maps = stage_maps_module.StageMaps
-    try:
-        def remember(self, *args, **kwargs):
-            original(self, *args, **kwargs)
-            made.append((weakref.ref(self), weakref.ref(self.maps)))
-        stage_maps.__init__ = remember
-        out, adjacency = run(stage, x, 'block')
-    finally:
-        stage_maps.__init__ = original
-    loss = out.sum()
-    loss.backward()
-    assert made[0][1]() is None  # although the loss, and so its graph, is still alive
-    del out, adjacency, loss
+
+    class Remembered(node_maps.NodeMaps):
+
+        def allocate(self, like):
+            super().allocate(like)
+            made.append((weakref.ref(self), weakref.ref(self.maps.untyped_storage())))
+
+    monkeypatch.setattr('mmdyn.layers.wired_stage.NodeMaps', Remembered)
     gc.disable()
     try:
-        assert made[0][0]() is None  # no reference cycle
+        for with_cp in (False, True):
+            made.clear()
+            out, adjacency = run(stage, x, 'block', with_cp=with_cp)
+            assert made[0][0]() is not None
+            loss = out.sum()
+            loss.backward()
+            assert made[0][0]() is None  # although the loss, and so its graph, is still alive; and no reference cycle
+            out, adjacency = run(stage, x, 'block', with_cp=with_cp)
+            del out, adjacency, loss
+            assert made[1][0]() is None
     finally:
         gc.enable()
 
@@ -343,8 +362,40 @@ def test_autocast_stays_close_to_float32_and_routes_in_float32():
 
 def test_a_map_of_one_cell():
     stage, x = blocks('basic').eval(), torch.randn(3, 3, 1, 1, dtype=torch.float64)
-    out = DAGStage([Residual(b) for b in stage], **dict(
-        options('branch'), pool=lambda y: y.mean((2, 3)),
-        pooling_weights=lambda size: torch.ones(3, 1))).run(x)[0]
+    out, _ = run(stage, x, 'branch', pool=lambda y: y.mean((2, 3)))
     out.sum().backward()
     assert out.shape == (3, 8, 1, 1)
+
+
+@pytest.mark.parametrize('group', [2, 8])
+def test_backward_passes_that_do_not_begin_at_the_output_or_end_on_the_way(group, monkeypatch):
+    """A loss on what a hook sees of a node, after a backward pass that was cut short: nothing of that is left."""
+    monkeypatch.setattr(node_maps, '_GROUP', group)
+    stage, x = blocks('basic', nodes=5), torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    seen = {}
+    for i, block in enumerate(stage):
+        block.register_forward_hook(lambda module, args, out, i=i: seen.__setitem__(i, out))
+    out, _ = run(stage, x, 'block')
+    for i in (4, 3, 2, 1):
+        torch.autograd.grad(out.sum(), seen[i], retain_graph=True)
+        stage.zero_grad()
+        seen[i].square().sum().backward(retain_graph=True)
+        ours = [None if p.grad is None else p.grad.clone() for p in stage.parameters()]
+        again, _ = run(stage, x, 'block')
+        fresh = seen[i]
+        seen.clear()
+        stage.zero_grad()
+        fresh.square().sum().backward()
+        for mine, parameter in zip(ours, stage.parameters()):
+            assert (mine is None) == (parameter.grad is None)
+            if mine is not None:
+                torch.testing.assert_close(mine, parameter.grad, rtol=1e-10, atol=1e-12)
+        stage.zero_grad()
+        out, _ = run(stage, x, 'block')
+
+
+def test_no_gradient_of_a_gradient():
+    stage, x = blocks('basic'), torch.randn(3, 3, *SIZE, dtype=torch.float64, requires_grad=True)
+    gradient, = torch.autograd.grad(run(stage, x, 'block')[0].sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match='once_differentiable'):
+        gradient.sum().backward()

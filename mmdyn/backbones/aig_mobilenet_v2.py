@@ -1,0 +1,15 @@
+"""MobileNetV2 with gated blocks (ConvNet-AIG)."""
+from ..registry import MODELS
+from .aig_backbone import AIGBackbone
+from .families import MobileNetV2Family
+
+
+@MODELS.register_module()
+class AIGMobileNetV2(AIGBackbone, MobileNetV2Family):
+    """MMDetection's ``MobileNetV2`` (any widen factor) with gated blocks.
+
+    Gates have the ten blocks with a shortcut; the seven that change stride or width have none, and always run.
+
+    Takes all options of ``mmdet.MobileNetV2``, and those of
+    :class:`mmdyn.backbones.aig_backbone.AIGBackbone`.
+    """

@@ -1,0 +1,154 @@
+"""What the stages and blocks of a dynamic backbone share during one forward."""
+from typing import Mapping, Optional, Union
+
+import torch
+from torch import Tensor
+
+from ..functional.gumbel import straight_through
+from ..functional.pooling import cropped_pool, fill_their_frame, pooling_weights, valid_cells, valid_sizes, weighted_pool
+from ..functional.torch_versions import is_traced
+from .decisions import Decisions
+from .gate import BaseGate, ask
+
+Forced = Union[None, str, Mapping[str, Tensor]]
+
+
+class ForwardPass:
+    """One forward of a dynamic backbone: made when it begins, handed down as an argument, and thrown away.
+
+    What a forward computes on its way stands here and not on the modules, so that threads which run one model at the
+    same time do not meet.
+
+    Args:
+        images: (N, C, H, W) normalised input.
+        training: Whether the backbone trains: then the host reads nothing.
+        skips: Whether parts that are closed are left out.
+        pool_padding: Pool over batch padding too.
+        forced: Decisions to be used instead of the gates' or routers'.
+        target_rates: Block name -> target rate.
+        threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
+
+    Attributes:
+        decisions: What has been decided so far.
+    """
+
+    def __init__(self,
+                 images: Tensor,
+                 *,
+                 training: bool,
+                 skips: bool,
+                 pool_padding: bool = False,
+                 forced: Forced = None,
+                 target_rates: Optional[dict[str, float]] = None,
+                 threshold: Union[float, Tensor] = 0.0) -> None:
+        self.input_size = (images.shape[2], images.shape[3])
+        self.skips = skips
+        self.forced = forced
+        self.threshold = threshold
+        self._reads_values = not training and not is_traced()
+        self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
+        sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
+        self.decisions = Decisions(sizes, self.input_size, target_rates)
+        self._sizes_on_host: Optional[list[list[int]]] = None
+        self._weights: dict[tuple[int, int], Tensor] = {}
+        self._pooled: Optional[tuple[Tensor, Tensor]] = None
+
+    def pool(self, features: Tensor, images: Optional[list[int]] = None) -> Tensor:
+        """Averages over each image's valid part.
+
+        Args:
+            features: (N, C, h, w).
+            images: Which M of the images these are, if not all; at evaluation only.
+
+        Returns:
+            (N, C) or (M, C), float32 or wider.
+        """
+        # A block that was closed for all images hands on the map that it read.
+        if self._pooled is None or self._pooled[0] is not features:
+            self._pooled = features, self._pool(features, images)
+        return self._pooled[1]
+
+    def _pool(self, features: Tensor, images: Optional[list[int]]) -> Tensor:
+        if self._unpadded:
+            return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
+        if not self._reads_values:
+            return weighted_pool(features, self._pooling_weights((features.shape[2], features.shape[3])))
+        if self._sizes_on_host is None:
+            self._sizes_on_host = self.decisions.sizes.tolist()
+        sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]
+        (height, width), feature_size = self.input_size, features.shape[2:]
+        cells = [[-(-h * feature_size[0] // height), -(-w * feature_size[1] // width)] for h, w in sizes]
+        return cropped_pool(features, cells)
+
+    def _pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
+        if feature_size not in self._weights:
+            cells = valid_cells(self.decisions.sizes, self.input_size, feature_size)
+            self._weights[feature_size] = pooling_weights(cells, feature_size)
+        return self._weights[feature_size]
+
+    def decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:
+        """Lets a gate decide about a block, and keeps what it says.
+
+        Args:
+            name: Of the block.
+            gate: Its gate.
+            x: (N, C, h, w), the block's input.
+
+        Returns:
+            (N,) decisions.
+
+        Raises:
+            ValueError: If decisions are forced and of another number of images.
+        """
+        before = next(reversed(self.decisions.gates.values()), None)
+        decision, logit, features = ask(gate, self.pool(x), before)
+        if self.forced is not None:
+            decision = self._force(name, decision)
+        self.decisions.gates[name] = decision
+        self.decisions.gate_logits[name] = logit
+        if features is not None:
+            self.decisions.gate_features[name] = features
+        return decision
+
+    def _force(self, name: str, decision: Tensor) -> Tensor:
+        if isinstance(self.forced, str):
+            forced = torch.full_like(decision, float(self.forced == 'open'))
+        elif name in self.forced:
+            forced = self.forced[name].to(decision)
+            if forced.shape != decision.shape:
+                raise ValueError(f'forced decisions of block {name!r} must have shape '
+                                 f'{tuple(decision.shape)} for this batch, got {tuple(forced.shape)}')
+        else:
+            return decision
+        return straight_through(forced, decision)
+
+    def forced_adjacency(self, stage: str, images: int) -> Optional[Tensor]:
+        """(1 or N, n+1, n+1): what a wired stage is to use instead of its routers' decisions, if anything.
+
+        Raises:
+            ValueError: If it is for another number of images.
+        """
+        forced = (self.forced or {}).get(stage)
+        if forced is not None and forced.dim() == 3 and len(forced) not in (1, images):
+            raise ValueError(f'the forced adjacency of {stage} is for {len(forced)} images, but the '
+                             f'batch has {images}')
+        return forced
+
+
+def require_pass(forward_pass: Optional[ForwardPass], name: str) -> ForwardPass:
+    """Returns the pass, or says what was called without one.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    if forward_pass is None:
+        raise TypeError(f'{name} decides image by image and is called by its backbone, with forward_pass=; got none. '
+                        'Call the backbone, or a static one with the same weights.')
+    return forward_pass
+
+
+def _full_sizes(images: Tensor) -> Tensor:
+    """(N, 2), without a copy from the host."""
+    sizes = torch.full((len(images), 2), images.shape[2], dtype=torch.int64, device=images.device)
+    sizes[:, 1] = images.shape[3]
+    return sizes

@@ -1,0 +1,101 @@
+"""Stages whose blocks a gate opens or closes, image by image (ConvNet-AIG)."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .conditional import gather, portions, run_on_open
+from .extension import Extension
+from .forward_pass import ForwardPass, require_pass
+from .gate import BaseGate
+from .residual import Residual
+
+
+class GatedBlock(Extension):
+    """A residual block with a gate: ``activation(shortcut(x) + decision * branch(x))`` (ConvNet-AIG, equation 2).
+
+    Where closed blocks are skipped, the branch runs on the open images only.
+
+    Attributes:
+        gate: Decides from the block's input.
+    """
+
+    prefix = 'Gated'
+    gate: BaseGate
+
+    def forward(self, x: Tensor, *, forward_pass: Optional[ForwardPass] = None) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W').
+
+        Raises:
+            TypeError: Without the pass that it is part of.
+        """
+        forward_pass = require_pass(forward_pass, f'the gated block {self.name_in_backbone!r}')
+        decision = forward_pass.decide(self.name_in_backbone, self.gate, x)
+        residual = Residual(self)
+        if not forward_pass.skips or self.gate.policy == 'expected':
+            return _run_masked(residual, x, decision, with_cp=self.with_cp)
+        if torch.is_grad_enabled() or x.device.type != 'cpu':
+            return _run_gathered(residual, x, decision)
+        return _run_portions(residual, x, decision)
+
+
+class GatedStage(Extension):
+    """A stage that hands the pass on to its gated blocks; the others run as ever."""
+
+    prefix = 'Gated'
+
+    def forward(self, x: Tensor, *, forward_pass: Optional[ForwardPass] = None) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W').
+
+        Raises:
+            TypeError: Without the pass that it is part of.
+        """
+        forward_pass = require_pass(forward_pass, f'the gated stage {self.name_in_backbone!r}')
+        for block in self:
+            x = block(x, forward_pass=forward_pass) if isinstance(block, GatedBlock) else block(x)
+        return x
+
+
+def _run_masked(residual: Residual, x: Tensor, decision: Tensor, with_cp: bool) -> Tensor:
+    """The branch runs on every image, and the decision multiplies it."""
+    if with_cp and x.requires_grad:
+        branch = checkpoint(residual.branch, x, use_reentrant=False)
+    else:
+        branch = residual.branch(x)
+    scale = decision.to(branch.dtype)[:, None, None, None]
+    return residual.activate(torch.addcmul(residual.shortcut(x), branch, scale))
+
+
+def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
+    """The branch runs on the open images: a few large operations, with a backward pass."""
+    branch, index = run_on_open(residual.branch, x, decision)
+    if branch is None and residual.projection is None:
+        return x  # the activation before has already done what this block's would do
+    shortcut = residual.shortcut(x)
+    if index is None:
+        return residual.activate(branch + shortcut)
+    if branch is not None:
+        shortcut = shortcut.index_add(0, index, branch.to(shortcut.dtype))
+    return residual.activate(shortcut)
+
+
+def _run_portions(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
+    """The same on CPUs, without gradient: as many images at a time as the cache holds."""
+    is_open = [bool(value) for value in decision.tolist()]
+    images = [n for n, value in enumerate(is_open) if value]
+    if not images and residual.projection is None:
+        return x
+    shortcut = residual.shortcut(x)
+    groups = portions(images, shortcut)
+    if all(is_open) and len(groups) == 1:
+        return residual.activate(residual.branch(x).add_(shortcut))
+    # Memory of its own: hooks may have kept the shortcut.
+    out = torch.empty_like(shortcut)
+    for n, value in enumerate(is_open):
+        if not value:
+            residual.activate(out[n].copy_(shortcut[n]))
+    for group in groups:
+        for n, branch in zip(group, residual.branch(gather(x, group))):
+            residual.activate(torch.add(shortcut[n], branch, out=out[n]))
+    return out

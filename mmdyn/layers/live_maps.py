@@ -1,0 +1,133 @@
+"""The maps of a wired stage at evaluation, where nothing runs or is read that is closed (DG-Net)."""
+from typing import Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from .conditional import gather, portion_size
+from .node_maps import flatten, unflatten, write_sum
+from .residual import Residual
+from .workspace import Workspace
+
+
+class LiveMaps:
+    """The node outputs of one stage in one forward: of each node, those of the images that it is alive for.
+
+    Only the maps behind open edges are read; one open edge of weight 1 is read without a copy. The decisions are read by
+    the host (one synchronisation a node on a GPU). Has no backward pass.
+
+    Args:
+        nodes: n.
+        adjacency: (N, n+1, n+1); row i is filled in when node i has run.
+        whole_blocks: Whether a node is a whole block, or its branch alone; node 0 always is a whole one.
+        rectify_inputs: Whether nodes read ReLU of the aggregated sum.
+        workspace: Memory for the outputs that is used again by the next forward; None for memory of their own, which is
+            never written to again.
+    """
+
+    def __init__(self, nodes: int, adjacency: Tensor, *, whole_blocks: bool, rectify_inputs: bool,
+                 workspace: Optional[Workspace]) -> None:
+        self.nodes = nodes
+        self.adjacency = adjacency
+        self.whole_blocks = whole_blocks
+        self.rectify_inputs = rectify_inputs
+        self.workspace = workspace
+        self._buffer: Optional[Tensor] = None  # (n - 1, N, C * H * W)
+        self._flat: list[Tensor] = []  # of each node (M, C * H * W)
+        self._rows: list[dict[int, int]] = []  # of each node: image -> its row
+        self._images = list(range(len(adjacency)))
+
+    @property
+    def images(self) -> list[int]:
+        """Those that the last node that was read for is alive for."""
+        return self._images
+
+    def run_node(self, i: int, residual: Residual, x: Tensor) -> Tensor:
+        """Runs node i on what it reads, (M, C, H, W) for the images that it is alive for: (M, C', H', W')."""
+        if i > 0 and not len(x):
+            return self._allocate(i, x, 0)  # dead for all images
+        whole = i == 0 or self.whole_blocks
+        y: Optional[Tensor] = None
+        done = 0
+        for part in x.split(portion_size(x)):
+            branch = residual.branch(part)
+            shortcut = residual.shortcut(part) if whole and residual.has_shortcut else None
+            if y is None:
+                y = self._allocate(i, branch, len(x))
+            write_sum(y[done:done + len(part)], branch, shortcut, rectify=whole and residual.activation is not None)
+            done += len(part)
+        return y
+
+    def _allocate(self, i: int, like: Tensor, number: int) -> Tensor:
+        if self._buffer is None:
+            self.shape = like.shape
+            self.channels_last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+            size = (self.nodes - 1, len(self.adjacency), like.shape[1:].numel())
+            self._buffer = like.new_empty(size) if self.workspace is None else self.workspace.take(like, size)
+        if i < self.nodes - 1:
+            flat = self._buffer[i][:number]
+        else:  # the last node's output does not lie with the others: it becomes the stage's output
+            flat = self._buffer.new_empty(number, self._buffer.shape[2])
+        self._flat.append(flat)
+        self._rows.append({n: row for row, n in enumerate(self._images)})
+        return unflatten(flat, self.shape, self.channels_last)
+
+    def replace(self, i: int, y: Tensor) -> None:
+        """Has node i's output be what a hook has made of it."""
+        self._flat[i] = flatten(y, self.channels_last)
+
+    def read(self, j: int) -> Tensor:
+        """(M, C, H, W): what node j reads, for the M images that it is alive for; may lie in the buffer."""
+        weights = self.adjacency[:, :j, j].tolist()
+        self._images = [n for n, row in enumerate(weights) if any(row)]
+        return self._read(weights, self._images)
+
+    def _read(self, weights: list[list[float]], images: Sequence[int]) -> Tensor:
+        sources = {tuple((i, w) for i, w in enumerate(weights[n]) if w) for n in images}
+        if len(sources) == 1:
+            (only, weight), *others = sources.pop()
+            if not others and weight == 1:
+                rows = self._rows[only]
+                x = gather(unflatten(self._flat[only], self.shape, self.channels_last), [rows[n] for n in images])
+                return torch.relu(x) if self.rectify_inputs else x
+        flat = self._buffer.new_empty(len(images), self._buffer.shape[2])
+        for out, n in zip(flat, images):
+            self._accumulate(n, weights[n], out)
+        return self._rectified(flat)
+
+    def read_output(self) -> Tensor:
+        """(N, C, H, W): the stage's output. The other maps are given back."""
+        weights = self.adjacency[:, :-1, -1].tolist()
+        images, last = range(len(weights)), self._flat[-1]
+        # In place in the last node's output, unless a hook may have kept it.
+        if self.workspace is not None and len(last) == len(weights) and any(row[-1] for row in weights):
+            for n, row in enumerate(weights):
+                own = row.pop()
+                if own not in (0, 1):
+                    last[n].mul_(own)
+                self._accumulate(n, row, last[n], keep=bool(own))
+            out = self._rectified(last)
+        else:
+            out = self._read(weights, images)
+        if self.workspace is not None:
+            if out.untyped_storage().data_ptr() == self._buffer.untyped_storage().data_ptr():
+                out = out.clone()
+            self.workspace.give(self._buffer)
+        return out
+
+    def _rectified(self, flat: Tensor) -> Tensor:
+        x = unflatten(flat, self.shape, self.channels_last)
+        return x.relu_() if self.rectify_inputs else x
+
+    def _accumulate(self, n: int, weights: Sequence[float], out: Tensor, *, keep: bool = False) -> None:
+        """Writes (or adds) to ``out`` the weighted sum of the nodes' maps of image n."""
+        # Half precision would lose a little with every addition.
+        total = out.to(torch.promote_types(out.dtype, torch.float32))
+        for i, weight in enumerate(weights):
+            if weight and keep:
+                total.add_(self._flat[i][self._rows[i][n]], alpha=weight)
+            elif weight:
+                torch.mul(self._flat[i][self._rows[i][n]], weight, out=total)
+                keep = True
+        if total is not out:
+            out.copy_(total)
