@@ -77,7 +77,8 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
         model.train().zero_grad()
         run(images)[0].square().mean().backward()
         results.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
-    assert all(torch.equal(a, b) for a, b in zip(*results))
+    for a, b in zip(*results):  # a compiler sums in an order of its own
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
     model.eval()
     for decisions in ('open', 'closed', None) if hasattr(model, 'gates') else ('complete', 'chain', None):
         model.force_decisions(decisions)

@@ -4,6 +4,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
+from ..functional.torch_versions import is_traced
 from .extension import Extension
 from .forward_hooks import is_observed
 from .forward_pass import ForwardPass, require_pass
@@ -11,6 +12,7 @@ from .live_maps import LiveMaps
 from .node_maps import NodeMaps
 from .residual import Residual
 from .router import Router
+from .traced_maps import TracedMaps
 from .wiring import Wiring
 from .workspace import Workspace
 
@@ -29,7 +31,7 @@ class WiredBlock(Extension):
     node: int
     router: Router
 
-    def forward(self, x: Tensor, *, maps: Union[NodeMaps, LiveMaps, None] = None) -> Tensor:
+    def forward(self, x: Tensor, *, maps: Union[NodeMaps, LiveMaps, TracedMaps, None] = None) -> Tensor:
         """What the node reads -> its output; (M, C, H, W) of the M images that it is alive for.
 
         Args:
@@ -83,8 +85,12 @@ class WiredStage(Extension):
 
     def _run_all(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Every node runs for every image, and liveness multiplies: training, and the reference at evaluation."""
-        maps = NodeMaps(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
-                        with_cp=self[0].with_cp)
+        maps: Union[NodeMaps, TracedMaps]
+        if is_traced():
+            maps = TracedMaps(wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs)
+        else:
+            maps = NodeMaps(len(self), wiring.values, whole_blocks=self.whole_blocks,
+                            rectify_inputs=self.rectify_inputs, with_cp=self[0].with_cp)
         link: Optional[Tensor] = None
         for i, block in enumerate(self):
             y = block(x, maps=maps)

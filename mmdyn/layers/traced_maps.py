@@ -1,0 +1,42 @@
+"""The maps of a wired stage for a compiler, which plans memory and backward pass itself (DG-Net)."""
+from typing import Optional
+
+import torch
+from torch import Tensor
+
+from ..functional.graph import aggregate
+from ..functional.gumbel import straight_through
+from .residual import Residual
+
+
+class TracedMaps:
+    """What :class:`mmdyn.layers.node_maps.NodeMaps` computes, with operations alone that can be captured.
+
+    Args:
+        adjacency: (N, n+1, n+1) without gradient; row i is filled in when node i has run.
+        whole_blocks: Whether a node is a whole block, or its branch alone; node 0 always is a whole one.
+        rectify_inputs: Whether nodes read ReLU of the aggregated sum.
+    """
+
+    def __init__(self, adjacency: Tensor, *, whole_blocks: bool, rectify_inputs: bool) -> None:
+        self.adjacency = adjacency
+        self.whole_blocks = whole_blocks
+        self.rectify_inputs = rectify_inputs
+        self._outputs: list[Tensor] = []
+        self._rows: list[Tensor] = []
+
+    def run_node(self, i: int, residual: Residual, x: Tensor) -> Tensor:
+        """Runs node i: (N, C, H, W) -> (N, C', H', W')."""
+        branch = residual.branch(x)
+        if i > 0 and not self.whole_blocks:
+            return branch
+        return residual.activate(branch + residual.shortcut(x) if residual.has_shortcut else branch)
+
+    def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor]) -> tuple[Tensor, None]:
+        """What vertex j reads, from the outputs and rows that were given so far."""
+        self._outputs.append(y)
+        self._rows.append(row)
+        edges = torch.stack([row[:, j - i - 1] for i, row in enumerate(self._rows)], dim=1)
+        weights = straight_through(self.adjacency[:, :j, j], edges)
+        x = aggregate(torch.stack(self._outputs).flatten(2), weights).view(y.shape)
+        return torch.relu(x) if self.rectify_inputs else x, None
