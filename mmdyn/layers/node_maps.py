@@ -88,6 +88,7 @@ class NodeMaps:
             x_j (N, C, H, W), and the link.
         """
         if y is not self._ran:
+            self.maps = self.maps.clone()  # the backward pass needs what the node itself has computed, too
             self.output(j - 1).copy_(y.detach())
         self._ran = None  # or it would hold the graph that holds this
         x, link = Aggregate.apply(self, j, y, row, link)
