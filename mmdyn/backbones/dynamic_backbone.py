@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..functional.torch_versions import is_traced
 from ..layers.decisions import Decisions
 from ..layers.extension import Extension
+from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
 
 EXECUTIONS = ('skip', 'mask')
@@ -95,7 +96,8 @@ class DynamicBackbone(nn.Module):
                 f'Add to the config:\n    {_HOOK_LINE.format(self.needed_loss)}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
         return ForwardPass(images, training=self.training, skips=self.skips, pool_padding=self.pool_padding,
-                           forced=self._forced, target_rates=self.target_rates)
+                           forced=self._forced, target_rates=self.target_rates,
+                           observed=torch.is_grad_enabled() or len(images) == 1 or is_observed(self))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""

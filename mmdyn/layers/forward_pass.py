@@ -27,9 +27,11 @@ class ForwardPass:
         forced: Decisions to be used instead of the gates' or routers'.
         target_rates: Block name -> target rate.
         threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
+        observed: Whether hooks may keep the maps that pass from block to block.
 
     Attributes:
         decisions: What has been decided so far.
+        stage_input: What the stage that runs has read. It may have left the backbone.
     """
 
     def __init__(self,
@@ -40,11 +42,14 @@ class ForwardPass:
                  pool_padding: bool = False,
                  forced: Forced = None,
                  target_rates: Optional[dict[str, float]] = None,
-                 threshold: Union[float, Tensor] = 0.0) -> None:
+                 threshold: Union[float, Tensor] = 0.0,
+                 observed: bool = True) -> None:
         self.input_size = (images.shape[2], images.shape[3])
         self.skips = skips
         self.forced = forced
         self.threshold = threshold
+        self.stage_input: Optional[Tensor] = None
+        self._observed = observed
         self._reads_values = not training and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
         sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
@@ -68,11 +73,19 @@ class ForwardPass:
             self._pooled = features, self._pool(features, images)
         return self._pooled[1]
 
+    def may_overwrite(self, x: Tensor, *, fresh: bool) -> bool:
+        """Whether a block may write to the map that it reads, or to a fresh one that it has made of it."""
+        if self._observed:
+            return False
+        if self._pooled is not None and self._pooled[0] is x:
+            self._pooled = None
+        return fresh or x is not self.stage_input
+
     def _pool(self, features: Tensor, images: Optional[list[int]]) -> Tensor:
         if self._unpadded:
             return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
         if not self._reads_values:
-            return weighted_pool(features, self._pooling_weights((features.shape[2], features.shape[3])))
+            return weighted_pool(features, self.pooling_weights((features.shape[2], features.shape[3])))
         if self._sizes_on_host is None:
             self._sizes_on_host = self.decisions.sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]
@@ -80,7 +93,10 @@ class ForwardPass:
         cells = [[-(-h * feature_size[0] // height), -(-w * feature_size[1] // width)] for h, w in sizes]
         return cropped_pool(features, cells)
 
-    def _pooling_weights(self, feature_size: tuple[int, int]) -> Tensor:
+    def pooling_weights(self, feature_size: tuple[int, int]) -> Optional[Tensor]:
+        """(N, h * w) weights of the averages on a map of this size, where they are taken with weights; else None."""
+        if self._unpadded or self._reads_values:
+            return None
         if feature_size not in self._weights:
             cells = valid_cells(self.decisions.sizes, self.input_size, feature_size)
             self._weights[feature_size] = pooling_weights(cells, feature_size)

@@ -37,7 +37,7 @@ class GatedBlock(Extension):
             return _run_masked(residual, x, decision, with_cp=self.with_cp)
         if torch.is_grad_enabled() or x.device.type != 'cpu':
             return _run_gathered(residual, x, decision)
-        return _run_portions(residual, x, decision)
+        return _run_portions(residual, x, decision, forward_pass)
 
 
 class GatedStage(Extension):
@@ -52,6 +52,7 @@ class GatedStage(Extension):
             TypeError: Without the pass that it is part of.
         """
         forward_pass = require_pass(forward_pass, f'the gated stage {self.name_in_backbone!r}')
+        forward_pass.stage_input = x
         for block in self:
             x = block(x, forward_pass=forward_pass) if isinstance(block, GatedBlock) else block(x)
         return x
@@ -80,22 +81,22 @@ def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
     return residual.activate(shortcut)
 
 
-def _run_portions(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
-    """The same on CPUs, without gradient: as many images at a time as the cache holds."""
-    is_open = [bool(value) for value in decision.tolist()]
-    images = [n for n, value in enumerate(is_open) if value]
-    if not images and residual.projection is None:
+def _run_portions(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:
+    """The same on CPUs, without gradient: as many images at a time as the cache holds, in place where nobody looks."""
+    images = [n for n, is_open in enumerate(decision.tolist()) if is_open]
+    projected = residual.projection is not None
+    if not images and not projected:
         return x
-    shortcut = residual.shortcut(x)
-    groups = portions(images, shortcut)
-    if all(is_open) and len(groups) == 1:
-        return residual.activate(residual.branch(x).add_(shortcut))
-    # Memory of its own: hooks may have kept the shortcut.
-    out = torch.empty_like(shortcut)
-    for n, value in enumerate(is_open):
-        if not value:
-            residual.activate(out[n].copy_(shortcut[n]))
+    out = residual.shortcut(x)
+    groups = portions(images, out)
+    if len(images) == len(x) and len(groups) == 1:
+        return residual.activate(residual.branch(x).add_(out))
+    if not forward_pass.may_overwrite(x, fresh=projected):
+        out = out.clone()
     for group in groups:
         for n, branch in zip(group, residual.branch(gather(x, group))):
-            residual.activate(torch.add(shortcut[n], branch, out=out[n]))
+            residual.activate(out[n].add_(branch))
+    if projected:  # what is not has gone through an activation in the block before
+        for n in set(range(len(x))).difference(images):
+            residual.activate(out[n])
     return out

@@ -16,7 +16,10 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import checkpoint
 
 from ..functional.graph import aggregate, aggregate_for_all, edge_dots, edge_dots_for_all
+from ..functional.pooling import weighted_pool
+from .forward_pass import ForwardPass
 from .residual import Residual
+from .workspace import Workspace
 
 # On CPUs, nodes are worked off in groups of this many: what they exchange with nodes outside of their group is one
 # matrix product, which reads those maps once a group and not once a node.
@@ -29,21 +32,28 @@ class NodeMaps:
     Args:
         nodes: n.
         adjacency: (N, n+1, n+1) without gradient; row i is filled in when node i has run.
+        forward_pass: That it is part of; it says how outputs are averaged.
         whole_blocks: Whether a node is a whole block, or its branch alone; node 0 always is a whole one.
         rectify_inputs: Whether nodes read ReLU of the aggregated sum.
         with_cp: Recompute what is inside the nodes in the backward pass.
+        observed: Whether hooks may keep outputs, and their gradients.
+        workspace: Memory for the backward pass, kept for the next one.
     """
 
-    def __init__(self, nodes: int, adjacency: Tensor, *, whole_blocks: bool, rectify_inputs: bool,
-                 with_cp: bool) -> None:
+    def __init__(self, nodes: int, adjacency: Tensor, forward_pass: ForwardPass, *, whole_blocks: bool,
+                 rectify_inputs: bool, with_cp: bool, observed: bool, workspace: Workspace) -> None:
         self.nodes = nodes
         self.adjacency = adjacency
         self.whole_blocks = whole_blocks
         self.rectify_inputs = rectify_inputs
         self.with_cp = with_cp and torch.is_grad_enabled()
+        self.forward_pass = forward_pass
+        self.observed = observed
+        self.workspace = workspace
         self.maps: Optional[Tensor] = None  # (n, N, C * H * W), flattened as they lie in memory
         self.group = nodes + 1
-        self._ran: Optional[Tensor] = None
+        self._ran: Optional[Tensor] = None  # the last node's output
+        self._pooled: Optional[Tensor] = None  # and its average
         self._ahead: dict[int, Tensor] = {}  # first node of a group -> what its nodes read from outside of it
         self._recomputed: dict[int, Tensor] = {}
         self._exchange: dict[str, Tensor] = {}
@@ -72,8 +82,14 @@ class NodeMaps:
             shortcut = checkpoint(residual.shortcut, x, use_reentrant=False)
         else:
             shortcut = residual.shortcut(x) if has_shortcut else None
-        self._ran = Store.apply(self, i, branch, shortcut, whole and residual.activation is not None)
+        self._ran, self._pooled = Store.apply(
+            self, i, branch, shortcut, whole and residual.activation is not None,
+            self.forward_pass.pooling_weights((branch.shape[2], branch.shape[3])))
         return self._ran
+
+    def pool(self, y: Tensor) -> Tensor:
+        """(N, C): averages of what the last block returned, which a hook may have replaced."""
+        return self.forward_pass.pool(y) if self._pooled is None or y is not self._ran else self._pooled
 
     def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor]) -> tuple[Tensor, Tensor]:
         """What vertex j reads; vertex n is the stage's output.
@@ -90,10 +106,11 @@ class NodeMaps:
         if y is not self._ran:
             self.maps = self.maps.clone()  # the backward pass needs what the node itself has computed, too
             self.output(j - 1).copy_(y.detach())
-        self._ran = None  # or it would hold the graph that holds this
+        self._ran = self._pooled = None  # or they would hold the graph that holds this
         x, link = Aggregate.apply(self, j, y, row, link)
         if j == self.nodes:
             self._ahead.clear()
+            del self.forward_pass  # whose decisions hold the graph, too
             return torch.relu(x) if self.rectify_inputs else x, link
         with self.forgetting(j, x):
             return x.relu_() if self.rectify_inputs else x, link
@@ -161,29 +178,41 @@ class _Forgotten:
 
 
 class Store(Function):
-    """Writes a node's output into the buffer: (maps, i, branch, shortcut or None, rectify) -> y_i.
+    """Writes a node's output into the buffer: (maps, i, branch, shortcut or None, rectify, weights or None) -> y_i, pooled.
 
-    It is ``branch + shortcut``, rectified if asked for.
+    The output is ``branch + shortcut``, rectified if asked for; with (N, H * W) weights it is averaged as well.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: NodeMaps, i: int, branch: Tensor, shortcut: Optional[Tensor], rectify: bool) -> Tensor:
+    def forward(ctx: Any, maps: NodeMaps, i: int, branch: Tensor, shortcut: Optional[Tensor], rectify: bool,
+                weights: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
         if maps.maps is None:
             maps.allocate(branch)
         y = maps.output(i)
         write_sum(y, branch, shortcut, rectify=rectify)
+        ctx.set_materialize_grads(False)
+        ctx.observed, ctx.rectify = maps.observed, rectify
         ctx.dtypes = branch.dtype, None if shortcut is None else shortcut.dtype
-        if rectify:
-            ctx.save_for_backward(y)
-        return y
+        ctx.save_for_backward(y.data, weights)
+        return y, None if weights is None else weighted_pool(y, weights)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
-        if ctx.saved_tensors:
-            gradient = torch.ops.aten.threshold_backward(gradient, ctx.saved_tensors[0], 0)
+    def backward(ctx: Any, gradient: Optional[Tensor], of_pooled: Optional[Tensor]) -> tuple:
+        y, weights = ctx.saved_tensors
+        private = not ctx.observed  # then it is a sum that nobody else holds
+        if gradient is None:
+            gradient, private = torch.zeros_like(y), True
+        if of_pooled is not None:
+            add = gradient.addcmul_ if private else gradient.addcmul
+            gradient, private = add(of_pooled.to(y.dtype)[:, :, None, None],
+                                    weights.to(y.dtype).view(-1, 1, *y.shape[2:])), True
+        if ctx.rectify and private:
+            torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+        elif ctx.rectify:
+            gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
         branch, shortcut = ctx.dtypes
-        return None, None, gradient.to(branch), None if shortcut is None else gradient.to(shortcut), None
+        return None, None, gradient.to(branch), None if shortcut is None else gradient.to(shortcut), None, None
 
 
 class Aggregate(Function):
@@ -203,7 +232,7 @@ class Aggregate(Function):
         ctx.set_materialize_grads(False)
         ctx.j, ctx.nodes, ctx.group, ctx.adjacency = j, maps.nodes, maps.group, maps.adjacency
         ctx.shape, ctx.channels_last = maps.shape, maps.channels_last
-        ctx.exchange, ctx.dtypes = maps._exchange, (y.dtype, row.dtype)
+        ctx.exchange, ctx.dtypes, ctx.workspace = maps._exchange, (y.dtype, row.dtype), maps.workspace
         # Not on `ctx` itself: so autograd frees the maps once they are used, and whoever counts what is kept sees them.
         ctx.save_for_backward(maps.maps.data)
         return maps.aggregated(j), maps.maps.new_zeros(()).expand(maps.maps.shape)
@@ -215,7 +244,8 @@ class Aggregate(Function):
         i = ctx.j - 1
         begins = of_readers is None  # the first of its stage in this backward pass; as a rule that of the output
         if begins:
-            of_readers = torch.empty_like(maps) if ctx.j == ctx.nodes else torch.zeros_like(maps)
+            of_readers = ctx.workspace.take(maps, maps.shape)
+            of_readers[ctx.j:].zero_()
             ctx.exchange.clear()
         if of_x is None:
             of_readers[i].zero_()
@@ -224,6 +254,7 @@ class Aggregate(Function):
         of_y, of_row = _gradients(ctx, maps, of_readers, i, begins)
         if i == 0:
             ctx.exchange.clear()
+            ctx.workspace.give(of_readers)
         return (None, None, unflatten(of_y, ctx.shape, ctx.channels_last).to(ctx.dtypes[0]), of_row.to(ctx.dtypes[1]),
                 of_readers if ctx.needs_input_grad[4] else None)
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ..functional.graph import aggregate
 from ..functional.gumbel import straight_through
+from .forward_pass import ForwardPass
 from .residual import Residual
 
 
@@ -14,12 +15,14 @@ class TracedMaps:
 
     Args:
         adjacency: (N, n+1, n+1) without gradient; row i is filled in when node i has run.
+        forward_pass: That it is part of.
         whole_blocks: Whether a node is a whole block, or its branch alone; node 0 always is a whole one.
         rectify_inputs: Whether nodes read ReLU of the aggregated sum.
     """
 
-    def __init__(self, adjacency: Tensor, *, whole_blocks: bool, rectify_inputs: bool) -> None:
+    def __init__(self, adjacency: Tensor, forward_pass: ForwardPass, *, whole_blocks: bool, rectify_inputs: bool) -> None:
         self.adjacency = adjacency
+        self.pool = forward_pass.pool
         self.whole_blocks = whole_blocks
         self.rectify_inputs = rectify_inputs
         self._outputs: list[Tensor] = []

@@ -85,16 +85,17 @@ class WiredStage(Extension):
 
     def _run_all(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Every node runs for every image, and liveness multiplies: training, and the reference at evaluation."""
+        options = dict(whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs)
         maps: Union[NodeMaps, TracedMaps]
         if is_traced():
-            maps = TracedMaps(wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs)
+            maps = TracedMaps(wiring.values, forward_pass, **options)
         else:
-            maps = NodeMaps(len(self), wiring.values, whole_blocks=self.whole_blocks,
-                            rectify_inputs=self.rectify_inputs, with_cp=self[0].with_cp)
+            maps = NodeMaps(len(self), wiring.values, forward_pass, with_cp=self[0].with_cp,
+                            observed=is_observed(self), workspace=self.workspace, **options)
         link: Optional[Tensor] = None
         for i, block in enumerate(self):
             y = block(x, maps=maps)
-            row = wiring.decide(i, block.router(forward_pass.pool(y)))
+            row = wiring.decide(i, block.router(maps.pool(y)))
             if i == len(self) - 1:
                 wiring.decide_output()
             x, link = maps.read(i + 1, y, row, link)

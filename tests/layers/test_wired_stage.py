@@ -53,7 +53,8 @@ def blocks(kind, nodes=4, channels=8, threshold_spread=3.0):
 class Pass:
     """What a stage needs of a forward pass, for maps of which CELLS are valid."""
 
-    def __init__(self, skips=False, threshold=0.4, forced=None, pool=None):
+    def __init__(self, skips=False, threshold=0.4, forced=None, pool=None, number=3):
+        self.number = number
         self.skips, self.threshold, self.forced = skips, threshold, forced
         self.decisions = Decisions(CELLS, SIZE)
         self._pool = pool
@@ -65,6 +66,9 @@ class Pass:
 
     def forced_adjacency(self, stage, images):
         return self.forced
+
+    def pooling_weights(self, size):
+        return None if self._pool is not None else weights_of(size)[:self.number]
 
     def weighted(self, features):
         return weighted_pool(features, weights_of(features.shape[2:])[:len(features)])
@@ -82,7 +86,7 @@ def run(stage, x, node, *, with_cp=False, **kwargs):
     stage.whole_blocks = node == 'block'
     for block in stage:
         block.with_cp = with_cp
-    forward_pass = Pass(**kwargs)
+    forward_pass = Pass(number=len(x), **kwargs)
     return stage(x, forward_pass=forward_pass), forward_pass.decisions.adjacency['layer1']
 
 
