@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmdyn.launch import InputError, build_runner, check_datasets, exit_on_bad_input
+from mmdyn.engine import InputError, build_runner, check_datasets, exit_on_bad_input
 from mmengine.config import Config
 from mmengine.runner import Runner
 

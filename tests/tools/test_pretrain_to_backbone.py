@@ -4,8 +4,7 @@ import pytest
 import torch
 from mmdyn.backbones import AIGResNet, DGResNet
 from mmdyn.checkpoints import CheckpointError
-from mmdyn.launch import check_initial_backbone
-from mmdyn.launch.initial_weights import match_backbone
+from mmdyn.converters.initial_weights import check_initial_backbone, match_backbone
 from torch import nn
 
 

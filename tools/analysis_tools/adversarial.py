@@ -10,7 +10,7 @@ import torch
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.cost import CostAccount, blocks_run
 from mmdyn.layers.decisions import Decisions
-from mmdyn.launch import InputError
+from mmdyn.engine import InputError
 from torch import Tensor, nn
 
 ATTACKS = ('fgsm', 'pgd')

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_file
+from mmdyn.engine import InputError, check_file
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS

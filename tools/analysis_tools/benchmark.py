@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from backbone_pair import WIRINGS, BackbonePair, DetectorPair, force_rate, read_config_or_backbone
-from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
+from mmdyn.engine import InputError, check_output_folder, exit_on_bad_input
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from trained_model import check_size

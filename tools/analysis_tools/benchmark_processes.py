@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from backbone_pair import BackbonePair, read_config_or_backbone
-from mmdyn.launch import InputError, exit_on_bad_input, leave_process_group
+from mmdyn.engine import InputError, exit_on_bad_input, leave_process_group
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn, optim
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from mmdyn.launch import InputError, build_runner
+from mmdyn.engine import InputError, build_runner
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 from route_dump import RouteDump, read_dump

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_datasets, check_output_folder, exit_on_bad_input
+from mmdyn.engine import InputError, check_datasets, check_output_folder, exit_on_bad_input
 from mmdyn.metrics import ComputeMetric
 from mmdyn.metrics.compute_report import ImageRecord, summarise, table, write_dump
 from mmengine.config import Config

@@ -14,7 +14,7 @@ from typing import Optional
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
+from mmdyn.engine import InputError, check_output_folder, exit_on_bad_input
 
 TRAINING, EVALUATION = 'open_rate/', 'compute/open_rate/'
 

@@ -23,7 +23,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_datasets, check_output_folder, exit_on_bad_input
+from mmdyn.engine import InputError, check_datasets, check_output_folder, exit_on_bad_input
 from mmengine.config import Config
 from mmengine.registry import MODELS
 from mmengine.runner import Runner

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
-from mmdyn.launch import InputError, check_file
+from mmdyn.engine import InputError, check_file
 from mmdyn.metrics.compute_report import FORMAT, FORMAT_VERSION
 
 HOW_TO_DUMP = ("such a file is written by dict(type='mmdyn.ComputeMetric', dump='decisions.json') in the evaluator, or "

@@ -16,7 +16,7 @@ import numpy as np
 import route_figures as figures
 import route_statistics as statistics
 from html_report import Section, write_report
-from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
+from mmdyn.engine import InputError, check_output_folder, exit_on_bad_input
 from route_dump import RouteDump, read_dump
 from scipy.stats import spearmanr
 

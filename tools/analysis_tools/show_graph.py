@@ -14,7 +14,7 @@ import mmcv
 import numpy as np
 import torch
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_file, check_output_folder, exit_on_bad_input
+from mmdyn.engine import InputError, check_file, check_output_folder, exit_on_bad_input
 from mmdyn.visualization import draw_inference_graph, read_graph, read_prediction
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate

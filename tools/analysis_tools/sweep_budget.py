@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
-from mmdyn.launch import InputError, build_runner, check_datasets, exit_on_bad_input
+from mmdyn.engine import InputError, build_runner, check_datasets, exit_on_bad_input
 from mmengine.config import Config
 from trained_model import (build_model, check_weights, config_parser, read_config, read_weights,
                            validation_images)

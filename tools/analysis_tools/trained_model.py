@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 from mmdyn.checkpoints import KeyMatch, read_state_dict
 from mmdyn.cost import CostAccount
-from mmdyn.launch import InputError, check_file
+from mmdyn.engine import InputError, check_file
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn

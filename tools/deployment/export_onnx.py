@@ -24,7 +24,7 @@ from statistics import median
 import torch
 from exportable import Exportable, ExportableAIG, ExportableDG, WithHead
 from mmdyn.backbones.aig_backbone import AIGBackbone
-from mmdyn.launch import InputError, exit_on_bad_input
+from mmdyn.engine import InputError, exit_on_bad_input
 from mmengine.utils import digit_version
 from torch import Tensor, nn
 

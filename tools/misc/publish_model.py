@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from mmdyn import __version__
 from mmdyn.checkpoints import METADATA_ENTRY, read_checkpoint, state_dict_of
-from mmdyn.launch import InputError, exit_on_bad_input
+from mmdyn.engine import InputError, exit_on_bad_input
 from torch import Tensor
 
 # Of mmengine's metadata, what does not tell where and by whom the run was made.

@@ -7,7 +7,7 @@ import torch
 from architectures import feature_channels
 from mmdyn import __version__
 from mmdyn.checkpoints import CheckpointError, Rules, convert_keys, read_state_dict
-from mmdyn.launch import exit_on_bad_input
+from mmdyn.engine import exit_on_bad_input
 from torch import Tensor, nn
 
 # A state dict of ours, and how a config names its backbone.

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 from mmdyn.checkpoints import CheckpointError, KeyMatch, read_checkpoint, state_dict_of
-from mmdyn.launch import check_file, exit_on_bad_input
-from mmdyn.launch.initial_weights import is_dynamic, match_backbone
+from mmdyn.engine import check_file, exit_on_bad_input
+from mmdyn.converters.initial_weights import is_dynamic, match_backbone
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn

@@ -9,7 +9,7 @@ from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..checkpoints import CheckpointError, KeyMatch, state_dict_of
-from .checkpoint_files import PREFIX
+from ..engine.checkpoint_files import PREFIX
 
 DECIDER_PARTS = {'gate', 'router'}
 

@@ -11,9 +11,9 @@ import pytest
 import torch.distributed
 from mmengine.config import Config
 
-from mmdyn.launch import InputError, check_datasets, check_file, common_parser, join_process_group, load_config
-from mmdyn.launch import data_check, leave_process_group
-from mmdyn.launch.cpu_processes import TORCHRUN_VARIABLES
+from mmdyn.engine import InputError, check_datasets, check_file, common_parser, join_process_group, load_config
+from mmdyn.engine import data_check, leave_process_group
+from mmdyn.engine.process_group import TORCHRUN_VARIABLES
 
 ANN_FILE = 'annotations/instances_train2017.json'
 COCO = dict(
@@ -164,7 +164,7 @@ def test_one_process_needs_no_group() -> None:
 
 
 def test_a_group_is_joined_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('mmdyn.launch.cpu_processes.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmdyn.engine.process_group.get_device', lambda: 'cpu')
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
@@ -184,6 +184,6 @@ def test_a_group_is_joined_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
                                                ('slurm', 'needs GPUs and found none')])
 def test_launchers_that_cannot_work(monkeypatch: pytest.MonkeyPatch, launcher: str, message: str) -> None:
     monkeypatch.delenv('RANK', raising=False)
-    monkeypatch.setattr('mmdyn.launch.cpu_processes.get_device', lambda: 'cpu')
+    monkeypatch.setattr('mmdyn.engine.process_group.get_device', lambda: 'cpu')
     with pytest.raises(InputError, match=message):
         join_process_group(Config(dict(launcher=launcher)))

@@ -1,7 +1,7 @@
 import torch
 
 from mmdyn.backbones import AIGResNetCIFAR
-from mmdyn.hooks import ChannelsLastHook
+from mmdyn.engine import ChannelsLastHook
 
 
 class Runner:

@@ -8,8 +8,9 @@ import pytest
 import torch
 from toy import SMALL_AIG, KeepSamples, Pictures, toy_runner
 
-from mmdyn.hooks import AtomicCheckpointHook, DynamicModelHook
-from mmdyn.hooks.atomic_backend import AtomicBackend, write_atomically
+from mmdyn.engine import AtomicCheckpointHook
+from mmdyn.engine.atomic_backend import AtomicBackend, write_atomically
+from mmdyn.hooks import DynamicModelHook
 
 BACKBONE = dict(SMALL_AIG, target_rates=0.5, open_probability='calibrated')
 HOOKS = [

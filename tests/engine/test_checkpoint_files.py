@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 from mmdyn.checkpoints import CheckpointError
-from mmdyn.launch import InputError, guard_initial_weights, guard_load_from, require_fit
+from mmdyn.engine import InputError, guard_initial_weights, guard_load_from, require_fit
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
