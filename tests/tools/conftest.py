@@ -1,4 +1,5 @@
-"""Lets tests import the tools, which are scripts, and gives them data and a checkpoint."""
+"""Runs the tools, which are scripts, and gives them data and a checkpoint."""
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +22,11 @@ def configs() -> dict[str, str]:
 
 @pytest.fixture
 def run_tool(monkeypatch, capsys):
-    """Calls a tool's main() as from the command line; returns what it printed."""
+    """Runs a script of tools/ as the command line does; returns what it printed."""
 
-    def run(module, *arguments) -> str:
-        monkeypatch.setattr(sys, 'argv', [f'{module.__name__}.py', *map(str, arguments)])
-        module.main()
+    def run(tool: str, *arguments) -> str:
+        monkeypatch.setattr(sys, 'argv', [Path(tool).name, *map(str, arguments)])
+        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
         return capsys.readouterr().out
 
     return run

@@ -11,6 +11,7 @@ from mmengine.registry import MODELS
 
 from mmdyn.backbones.resnet_cifar import ResNetCIFAR
 
+TOOL = 'analysis_tools/benchmark.py'
 AIG = dict(type='mmdyn.AIGResNet', depth=18, base_channels=8, target_rates=0.5, policy='argmax')
 DG = dict(type='mmdyn.DGResNet', depth=34, base_channels=8)
 
@@ -90,7 +91,7 @@ def test_interleave_runs_all_in_each_round():
 
 
 def test_table_and_json(run_tool, tmp_path):
-    out = run_tool(benchmark, str(AIG), '--size', 64, '--batch', 1, 2, '--runs', 2, '--open-rate', 0, 1,
+    out = run_tool(TOOL, str(AIG), '--size', 64, '--batch', 1, 2, '--runs', 2, '--open-rate', 0, 1,
                    '--json', tmp_path / 'b.json')
     rows = json.loads((tmp_path / 'b.json').read_text())
     whats = ['training step', 'saved activations', 'inference', 'inference, open rate 0', 'inference, open rate 1']
@@ -108,12 +109,12 @@ def test_table_and_json(run_tool, tmp_path):
 
 
 def test_a_whole_detector(run_tool, configs):
-    out = run_tool(benchmark, configs['dg'], '--size', 64, '--runs', 1, '--whole-detector', '--open-rate', 0.5)
+    out = run_tool(TOOL, configs['dg'], '--size', 64, '--runs', 1, '--whole-detector', '--open-rate', 0.5)
     assert '| inference, open rate 0.5 | 1 | 64x64 |' in out and 'training' not in out
 
 
 def test_forced_decisions(run_tool):
-    out = run_tool(benchmark, str(AIG), '--size', 64, '--runs', 1, '--measure', 'infer', '--decisions', 'closed')
+    out = run_tool(TOOL, str(AIG), '--size', 64, '--runs', 1, '--measure', 'infer', '--decisions', 'closed')
     assert float(out.splitlines()[-1].split('|')[7]) < 0.4
 
 
@@ -131,7 +132,7 @@ def test_forced_decisions(run_tool):
 ])
 def test_bad_input(run_tool, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        run_tool(benchmark, *arguments)
+        run_tool(TOOL, *arguments)
 
 
 def test_a_config_without_a_backbone(tmp_path):

@@ -1,11 +1,12 @@
 """The bridge: what it takes and reports, and that it refuses half a backbone."""
-import pretrain_to_backbone
 import pytest
 import torch
 from mmdyn.backbones import AIGResNet, DGResNet
 from mmdyn.checkpoints import CheckpointError
 from mmdyn.converters.initial_weights import check_initial_backbone, match_backbone
 from torch import nn
+
+TOOL = 'model_converters/pretrain_to_backbone.py'
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def classifier(backbone):
 def test_gates_come_along_and_the_head_stays(detector, run_tool, tmp_path):
     weights = classifier(AIGResNet(18))
     torch.save(dict(state_dict=weights), tmp_path / 'src.pth')
-    out = run_tool(pretrain_to_backbone, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
+    out = run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
     gates = sum('.gate.' in key for key in weights)
     assert f'loaded:    {len(weights) - 2} weights of the backbone, {gates} of them in gates' in out
     assert 'missing:   0\n' in out and 'left over: 2, 2 in head\n' in out
@@ -40,7 +41,7 @@ def test_gates_come_along_and_the_head_stays(detector, run_tool, tmp_path):
 
 def test_a_static_checkpoint_lacks_the_gates_alone(detector, run_tool, tmp_path):
     torch.save(classifier(AIGResNet(18, target_rates=1)), tmp_path / 'src.pth')
-    out = run_tool(pretrain_to_backbone, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
+    out = run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
     assert 'missing:   72, which start as they are built: layer1.0.gate.' in out
 
 
@@ -56,7 +57,7 @@ def test_a_static_checkpoint_lacks_the_gates_alone(detector, run_tool, tmp_path)
 def test_half_a_backbone_is_refused(source, backbone, message, detector, run_tool, tmp_path):
     torch.save(source(), tmp_path / 'src.pth')
     with pytest.raises(SystemExit, match=message):
-        run_tool(pretrain_to_backbone, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector(**backbone))
+        run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector(**backbone))
     assert not (tmp_path / 'dst.pth').exists()
 
 

@@ -11,6 +11,7 @@ from route_dump import RouteDump
 from mmdyn.cost import blocks_run
 from mmdyn.layers.decisions import Decisions
 
+TOOL = 'analysis_tools/robustness.py'
 STRENGTH = 8 / 255
 
 
@@ -114,7 +115,7 @@ def test_a_detector(run_tool, configs, checkpoints, data_options, tmp_path):
     pytest.importorskip('imagecorruptions')
     options = [option.replace('val_', 'test_').replace('test2017', 'val2017') for option in data_options]
     options = [option.replace('instances_test', 'instances_val') for option in options]
-    out = run_tool(robustness, configs['aig'], checkpoints['aig'], '--corruptions', 'jpeg_compression', '--severities', 5,
+    out = run_tool(TOOL, configs['aig'], checkpoints['aig'], '--corruptions', 'jpeg_compression', '--severities', 5,
                    '--out-dir', tmp_path, *options)
     assert '| dynamic | none | 0 | ' in out and '| dynamic | jpeg_compression | 5 | ' in out
     assert (tmp_path / 'robustness.png').is_file() and (tmp_path / 'robustness.md').is_file()
@@ -129,10 +130,10 @@ def test_a_detector(run_tool, configs, checkpoints, data_options, tmp_path):
 ])
 def test_bad_input(run_tool, configs, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        run_tool(robustness, configs['aig'], 'nowhere.pth', *arguments)
+        run_tool(TOOL, configs['aig'], 'nowhere.pth', *arguments)
 
 
 def test_an_unknown_corruption(run_tool, configs):
     pytest.importorskip('imagecorruptions')
     with pytest.raises(SystemExit, match='unknown rain; there are gaussian_noise'):
-        run_tool(robustness, configs['aig'], 'nowhere.pth', '--corruptions', 'rain')
+        run_tool(TOOL, configs['aig'], 'nowhere.pth', '--corruptions', 'rain')

@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-import routes
 from route_dump import read_dump
 from route_statistics import (class_weights, cluster_routes, group_information, group_test, information_by_chance,
                               open_rates, unit_information)
@@ -13,6 +12,7 @@ from route_statistics import (class_weights, cluster_routes, group_information, 
 from mmdyn.cost import ImageCost
 from mmdyn.metrics.compute_report import ImageRecord, summarise, write_dump
 
+TOOL = 'analysis_tools/routes.py'
 BLOCKS = ['layer1.0', 'layer1.1', 'layer2.0']
 CLASSES = ['bird', 'cat', 'car', 'truck', 'none']
 
@@ -96,7 +96,7 @@ def test_equal_routes_are_not_different():
     (dict(images=1), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters']),
 ])
 def test_report(run_tool, tmp_path, options, parts):
-    out = run_tool(routes, write(tmp_path / 'd.json', **options))
+    out = run_tool(TOOL, write(tmp_path / 'd.json', **options))
     folder = tmp_path / 'd_routes'
     assert {path.stem for path in folder.glob('*.png')} == set(parts)
     page = (folder / 'report.html').read_text()
@@ -107,13 +107,13 @@ def test_report(run_tool, tmp_path, options, parts):
 
 
 def test_classes_without_images_and_files_that_are_gone_are_said(run_tool, tmp_path):
-    out = run_tool(routes, write(tmp_path / 'd.json'))
+    out = run_tool(TOOL, write(tmp_path / 'd.json'))
     assert 'Without images, and left out: none.' in out
     assert 'Left out: 40 of 40 image files were not found' in out
 
 
 def test_groups(run_tool, tmp_path):
-    out = run_tool(routes, write(tmp_path / 'd.json'), '--groups', 'animals=bird,cat', 'vehicles=car,truck',
+    out = run_tool(TOOL, write(tmp_path / 'd.json'), '--groups', 'animals=bird,cat', 'vehicles=car,truck',
                    '--permutations', 100, '--out-dir', tmp_path / 'new' / 'out')
     assert 'animals against vehicles: The mean routes of animals (30 images) and vehicles (30)' in out
     assert 'over images: p = 0.0099 (100 random' in out and 'over classes: p = 0.33 (all 6 divisions' in out
@@ -129,7 +129,7 @@ def test_groups(run_tool, tmp_path):
 ])
 def test_bad_options(run_tool, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        run_tool(routes, write(tmp_path / 'd.json'), *arguments)
+        run_tool(TOOL, write(tmp_path / 'd.json'), *arguments)
 
 
 @pytest.mark.parametrize('change, message', [
@@ -145,19 +145,19 @@ def test_bad_dumps(run_tool, tmp_path, change, message):
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=message):
-        run_tool(routes, path)
+        run_tool(TOOL, path)
 
 
 def test_a_folder_that_cannot_be_made(run_tool, tmp_path):
     path = write(tmp_path / 'd.json')
     with pytest.raises(SystemExit, match='can be written to, but .*d.json cannot: File exists'):
-        run_tool(routes, path, '--out-dir', path)
+        run_tool(TOOL, path, '--out-dir', path)
 
 
 def test_files_that_are_no_dumps(run_tool, tmp_path):
     for text, message in (('', 'found an empty file'), ('{"format"', 'is not JSON')):
         (tmp_path / 'd.json').write_text(text)
         with pytest.raises(SystemExit, match=message):
-            run_tool(routes, tmp_path / 'd.json')
+            run_tool(TOOL, tmp_path / 'd.json')
     with pytest.raises(SystemExit, match='expected a dump of decisions, found nothing'):
-        run_tool(routes, tmp_path / 'nowhere.json')
+        run_tool(TOOL, tmp_path / 'nowhere.json')

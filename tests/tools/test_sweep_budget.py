@@ -6,6 +6,7 @@ import sweep_budget
 from mmengine.config import Config
 from sweep_budget import InputError, Sweep
 
+TOOL = 'analysis_tools/sweep_budget.py'
 HEADER = dict(knob='open_probability')
 
 
@@ -77,7 +78,7 @@ def test_other_networks_are_drawn_beside_the_curve(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('name, values, knob', [('aig', (0, 1), 'open_probability'), ('dg', (0, 1.9), 'threshold')])
 def test_a_detector(run_tool, configs, checkpoints, data_options, tmp_path, name, values, knob):
-    out = run_tool(sweep_budget, configs[name], checkpoints[name], '--values', *values, '--budget', 1.0,
+    out = run_tool(TOOL, configs[name], checkpoints[name], '--values', *values, '--budget', 1.0,
                    '--out', tmp_path, *data_options)
     assert f'for a budget of 1: {knob} = 0, which costs 1.000 of dense at coco/bbox_mAP' in out
     content = json.loads((tmp_path / 'sweep.json').read_text())
@@ -100,15 +101,15 @@ def test_a_detector(run_tool, configs, checkpoints, data_options, tmp_path, name
 ])
 def test_bad_input(run_tool, configs, checkpoints, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        run_tool(sweep_budget, configs['aig'], checkpoints['aig'], *arguments)
+        run_tool(TOOL, configs['aig'], checkpoints['aig'], *arguments)
 
 
 def test_no_images(run_tool, configs, checkpoints, data_options, tmp_path):
     with pytest.raises(SystemExit, match='val_dataloader.dataset: expected images'):
-        run_tool(sweep_budget, configs['aig'], checkpoints['aig'], '--out', tmp_path, *data_options,
+        run_tool(TOOL, configs['aig'], checkpoints['aig'], '--out', tmp_path, *data_options,
                  'val_dataloader.dataset.indices=0')
 
 
 def test_an_absent_checkpoint(run_tool, configs):
     with pytest.raises(SystemExit, match='expected a checkpoint, found nothing at nowhere.pth'):
-        run_tool(sweep_budget, configs['aig'], 'nowhere.pth')
+        run_tool(TOOL, configs['aig'], 'nowhere.pth')

@@ -3,14 +3,15 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from mmdet.models.backbones import MobileNetV2, RegNet, ResNet, ResNeXt
-from mmdyn.backbones import DGRegNet
-from mmdyn.checkpoints import CheckpointError
 from torch import Tensor, nn
+
+from ..backbones import DGRegNet
+from ..checkpoints import CheckpointError, Rules
 
 Weights = Mapping[str, Tensor]
 
 # torchvision, timm and MMDetection name the parts of ResNets and ResNeXts alike.
-RESNET_RULES = {
+RESNET_RULES: Rules = {
     r'((?:conv|bn)1\.\w+)': r'backbone.\1',
     r'(layer\d\.\d+\.(?:(?:conv|bn)\d|downsample\.[01])\.\w+)': r'backbone.\1',
     r'fc\.(\w+)': r'head.fc.\1',
@@ -81,7 +82,7 @@ def regnet(blocks: list[int], widths: Iterable[int]) -> tuple[RegNet, str]:
         with torch.device('meta'):
             candidate = RegNet(DGRegNet.arch_settings[arch])
         if (candidate.stage_blocks[:candidate.num_stages], candidate.stage_widths) == found:
-            return RegNet(DGRegNet.arch_settings[arch]), f"type='mmdyn.DGRegNet', arch='{arch}'"
+            return RegNet(DGRegNet.arch_settings[arch]), f"type='mmdyn.AIGRegNet' or 'mmdyn.DGRegNet', arch='{arch}'"
     raise CheckpointError(f'expected a RegNetX among {list(DGRegNet.arch_settings)}, the checkpoint has stages of '
                           f'{found[0]} blocks and {found[1]} channels')
 
@@ -90,7 +91,7 @@ def mobilenet_v2(last_convolution: Tensor) -> tuple[MobileNetV2, str]:
     """The MobileNetV2 whose last 1x1 convolution, which reads 320 channels times its widen factor, has these weights."""
     factor = last_convolution.shape[1] / 320
     return (MobileNetV2(widen_factor=factor, out_indices=(7, )),
-            f"type='mmdyn.DGMobileNetV2', widen_factor={factor:g}, out_indices=(7, )")
+            f"type='mmdyn.AIGMobileNetV2' or 'mmdyn.DGMobileNetV2', widen_factor={factor:g}, out_indices=(7, )")
 
 
 def _arguments(options: Mapping[str, object]) -> str:
