@@ -19,6 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     'checkpoints': set(),
     'engine': {'checkpoints', 'stack'},
     'converters': {'checkpoints', 'backbones', 'engine'},
+    'analysis': {'layers', 'backbones', 'cost', 'losses', 'hooks', 'metrics', 'visualization', 'checkpoints', 'engine'},
     # Outside of the engine: they have to run where the engine's own imports fail.
     'doctor': {'stack'},
     'stack': set(),

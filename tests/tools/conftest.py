@@ -45,7 +45,7 @@ def data_options(tmp_path_factory) -> list[str]:
 @pytest.fixture(scope='session')
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     """Of each demo config, with gates or routers that tell images apart."""
-    from trained_model import build_model
+    from mmdyn.analysis.trained_model import build_model
     init_default_scope('mmdet')
     folder, paths = tmp_path_factory.mktemp('checkpoints'), {}
     for name, config in CONFIGS.items():

@@ -1,15 +1,15 @@
 """benchmark.py: what it measures, of whom, and what it refuses."""
 import json
 
-import backbone_pair
-import benchmark
 import pytest
 import torch
-from backbone_pair import BackbonePair, force_rate
 from mmdet.models.backbones import MobileNetV2, RegNet, ResNet, ResNeXt
 from mmengine.registry import MODELS
 
+from mmdyn.analysis.backbone_pair import BackbonePair, force_rate, read_config_or_backbone
+from mmdyn.analysis.timing import interleave, saved_bytes
 from mmdyn.backbones.resnet_cifar import ResNetCIFAR
+from mmdyn.engine import InputError
 
 TOOL = 'analysis_tools/benchmark.py'
 AIG = dict(type='mmdyn.AIGResNet', depth=18, base_channels=8, target_rates=0.5, policy='argmax')
@@ -77,14 +77,14 @@ def test_saved_bytes_counts_each_storage_once_and_no_parameter():
         return (x * x).sum() + torch.relu(x).view(-1).square().sum()
 
     # `images`, `x` (saved twice) and its ReLU (saved twice, once as a view): 4 x 8 floats each.
-    assert benchmark.saved_bytes(linear, forward) == 3 * 4 * 8 * 4
-    assert benchmark.saved_bytes(linear, forward) == benchmark.saved_bytes(linear, forward)
+    assert saved_bytes(linear, forward) == 3 * 4 * 8 * 4
+    assert saved_bytes(linear, forward) == saved_bytes(linear, forward)
 
 
 def test_interleave_runs_all_in_each_round():
     calls = []
-    times = benchmark.interleave(dict(a=lambda: calls.append('a'), b=lambda: calls.append('b')), 4, 3,
-                                 prepare=lambda: calls.append('-'))
+    times = interleave(dict(a=lambda: calls.append('a'), b=lambda: calls.append('b')), 4, 3,
+                       prepare=lambda: calls.append('-'))
     rounds = ''.join(calls).split('-')[1:]
     assert len(rounds) == 4 + 3 and set(rounds) == {'ab', 'ba'}
     assert {name: len(values) for name, values in times.items()} == dict(a=4, b=4)
@@ -137,5 +137,5 @@ def test_bad_input(run_tool, arguments, message):
 
 def test_a_config_without_a_backbone(tmp_path):
     (tmp_path / 'empty.py').write_text('model = dict()')
-    with pytest.raises(backbone_pair.InputError, match='model.backbone, found none'):
-        backbone_pair.read_config_or_backbone(str(tmp_path / 'empty.py'))
+    with pytest.raises(InputError, match='model.backbone, found none'):
+        read_config_or_backbone(str(tmp_path / 'empty.py'))

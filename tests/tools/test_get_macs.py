@@ -1,10 +1,11 @@
 """get_macs.py: its table, its pictures, and what it refuses."""
 import json
 
-import get_macs
 import pytest
 import torch
 from mmengine.config import Config
+
+from mmdyn.analysis.macs import evaluation_shape
 
 TOOL = 'analysis_tools/get_macs.py'
 pytestmark = pytest.mark.e2e
@@ -39,7 +40,7 @@ def test_without_a_checkpoint_it_says_so(run_tool, configs, data_options, tmp_pa
 
 def test_default_shape():
     def shape(*pipeline):
-        return get_macs.evaluation_shape(Config(dict(val_dataloader=dict(dataset=dict(pipeline=list(pipeline))))))
+        return evaluation_shape(Config(dict(val_dataloader=dict(dataset=dict(pipeline=list(pipeline))))))
 
     assert shape(dict(type='Resize', scale=(1333, 800)), dict(type='PackDetInputs')) == (800, 1344)
     assert shape(dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)) == (224, 224)

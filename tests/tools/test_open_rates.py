@@ -2,8 +2,9 @@
 import json
 
 import numpy as np
-import open_rates
 import pytest
+
+from mmdyn.analysis import open_rates
 
 TOOL = 'analysis_tools/open_rates.py'
 ROWS = [{'loss': 1.0, 'epoch': 1, 'iter': 40, 'step': 40}, {'open_rate/a': 0.9, 'open_rate/b': 0.8, 'step': 50},

@@ -1,13 +1,11 @@
 """robustness.py: attacks stay within their bound, routes are compared rightly, and what it refuses."""
-import adversarial
-import corrupted
 import numpy as np
 import pytest
-import robustness
 import torch
 from mmengine.registry import init_default_scope
-from route_dump import RouteDump
 
+from mmdyn.analysis import adversarial, corrupted, robustness_table
+from mmdyn.analysis.route_dump import RouteDump
 from mmdyn.cost import blocks_run
 from mmdyn.layers.decisions import Decisions
 
@@ -79,8 +77,8 @@ def test_rows_compare_with_the_clean_images(batch):
     assert [(row.attack, row.jpeg) for row in rows] == [('none', False), ('none', True), ('fgsm', False), ('fgsm', True)]
     assert rows[0].changed == rows[1].changed == rows[1].rerouted == 0
     assert all(0 <= row.changed <= row.rerouted <= 1 for row in rows)
-    text = robustness.table(rows)
-    assert text.splitlines()[4].startswith('| x | fgsm | 8 | no | ') and robustness.draw(rows).axes
+    text = robustness_table.table(rows)
+    assert text.splitlines()[4].startswith('| x | fgsm | 8 | no | ') and robustness_table.draw(rows).axes
 
 
 def test_routes_of_wired_stages():

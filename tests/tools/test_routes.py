@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
-from route_dump import read_dump
-from route_statistics import (class_weights, cluster_routes, group_information, group_test, information_by_chance,
-                              open_rates, unit_information)
 
+from mmdyn.analysis.route_dump import read_dump
+from mmdyn.analysis.route_statistics import (class_weights, cluster_routes, group_information, group_test,
+                                             information_by_chance, open_rates, unit_information)
 from mmdyn.cost import ImageCost
 from mmdyn.metrics.compute_report import ImageRecord, summarise, write_dump
 

@@ -4,7 +4,8 @@ from pathlib import Path
 import mmcv
 import numpy as np
 import pytest
-import show_graph
+
+from mmdyn.analysis import image_graphs
 
 TOOL = 'analysis_tools/show_graph.py'
 pytestmark = pytest.mark.e2e
@@ -25,13 +26,13 @@ def test_a_detector(run_tool, configs, checkpoints, image, tmp_path, name, block
 
 
 def test_equal_names_are_numbered():
-    names = show_graph.target_names(['x/a.jpg', 'y/a.png', 'b.jpg', 'z/a.jpg'], Path('out'))
+    names = image_graphs.target_names(['x/a.jpg', 'y/a.png', 'b.jpg', 'z/a.jpg'], Path('out'))
     assert [path.name for path in names] == ['a.png', 'a_1.png', 'b.png', 'a_2.png']
 
 
 def test_class_names():
-    assert 'person' in show_graph.class_names(dict(type='mmdet.CocoDataset'))
-    assert show_graph.class_names(dict(type='mmdet.CocoDataset', metainfo=dict(classes=('a', )))) == ('a', )
+    assert 'person' in image_graphs.class_names(dict(type='mmdet.CocoDataset'))
+    assert image_graphs.class_names(dict(type='mmdet.CocoDataset', metainfo=dict(classes=('a', )))) == ('a', )
 
 
 def test_refusals(run_tool, configs, checkpoints, image, tmp_path):

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from mmdyn.engine import InputError, build_runner
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
-from route_dump import RouteDump, read_dump
+
+from ..engine import InputError, build_runner
+from .route_dump import RouteDump, read_dump
 
 # Cheap ones of the four kinds: noise, blur, weather, digital.
 DEFAULT_CORRUPTIONS = ('gaussian_noise', 'defocus_blur', 'fog', 'jpeg_compression')

@@ -1,15 +1,18 @@
-"""Models of a config with the weights of a checkpoint, for the tools in this folder."""
+"""Models of a config with the weights of a checkpoint."""
 import argparse
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
-from mmdyn.backbones.dynamic_backbone import DynamicBackbone
-from mmdyn.checkpoints import KeyMatch, read_state_dict
-from mmdyn.cost import CostAccount
-from mmdyn.engine import InputError, check_file
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from ..backbones.dynamic_backbone import DynamicBackbone
+from ..checkpoints import KeyMatch, read_state_dict
+from ..cost import CostAccount
+from ..engine import InputError, check_file
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -19,17 +22,27 @@ def config_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def read_config(args: argparse.Namespace) -> Config:
-    """The config that the arguments of `config_parser` describe, its scope made the default one."""
-    check_file(args.config, 'a config file')
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """A config whose scope is made the default one.
+
+    Args:
+        path: Of the file.
+        options: Dotted key -> value to override, of ``--cfg-options``.
+    """
+    check_file(path, 'a config file')
+    cfg = Config.fromfile(path)
+    if options is not None:
+        cfg.merge_from_dict(dict(options))
     if 'data_preprocessor' in cfg:
         # MMPretrain's configs have it beside the model; a Runner puts it inside.
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     return cfg
+
+
+def default_folder(config: str) -> Path:
+    """Where the results of a config's analysis go unless said otherwise."""
+    return Path('work_dirs') / Path(config).stem
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -47,11 +60,6 @@ def build_model(cfg: Config) -> nn.Module:
                          "backbone=dict(type='mmdyn.AIGResNet', ...), "
                          f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
     return model
-
-
-def read_weights(path: str) -> dict[str, Tensor]:
-    """The weights in a checkpoint file."""
-    return read_state_dict(path)
 
 
 def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
@@ -77,6 +85,14 @@ def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, pr
         raise InputError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
                          f'static backbone?): {match.summary()}\n{match.details()}')
     return match.summary()
+
+
+def load_weights(model: nn.Module, path: str, prefix: str = '') -> str:
+    """Loads a checkpoint of which everything must fit; arguments, result and errors are those of `check_weights`."""
+    weights = read_state_dict(path)
+    summary = check_weights(model, weights, path, prefix)
+    model.load_state_dict(weights, strict=False)
+    return summary
 
 
 def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:

@@ -135,7 +135,7 @@ def _class_test(routes: np.ndarray, held: np.ndarray, groups: tuple[Sequence[int
     count, number = len(classes), len(groups[0])
     exact = comb(count, number) <= EXACT_SPLITS
     if exact:
-        splits = np.zeros((comb(count, number), count), dtype=bool)
+        splits: np.ndarray = np.zeros((comb(count, number), count), dtype=bool)
         for row, chosen in zip(splits, combinations(range(count), number)):
             row[list(chosen)] = True  # the first is the division that is asked about
     else:

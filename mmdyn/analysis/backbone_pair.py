@@ -5,13 +5,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmdyn.backbones.dynamic_backbone import DynamicBackbone
-from mmdyn.cost import CostAccount
-from mmdyn.engine import InputError, check_file
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
+
+from ..backbones.dynamic_backbone import DynamicBackbone
+from ..cost import CostAccount
+from ..engine import InputError, check_file
 
 WIRINGS = ('complete', 'chain')
 

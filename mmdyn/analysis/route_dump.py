@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 import numpy as np
-from mmdyn.engine import InputError, check_file
-from mmdyn.metrics.compute_report import FORMAT, FORMAT_VERSION
+
+from ..engine import InputError, check_file
+from ..metrics.compute_report import FORMAT, FORMAT_VERSION
 
 HOW_TO_DUMP = ("such a file is written by dict(type='mmdyn.ComputeMetric', dump='decisions.json') in the evaluator, or "
                'by tools/analysis_tools/get_macs.py --dump')
@@ -117,7 +118,7 @@ def _classes(names: Sequence[str], images: Sequence[dict]) -> tuple[list[str], O
 def _held(labels: Optional[list[list[int]]], classes: int) -> Optional[np.ndarray]:
     if labels is None:
         return None
-    held = np.zeros((len(labels), classes), dtype=bool)
+    held: np.ndarray = np.zeros((len(labels), classes), dtype=bool)
     for n, own in enumerate(labels):
         held[n, own] = True
     return held

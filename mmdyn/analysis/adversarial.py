@@ -7,11 +7,12 @@ from typing import Optional
 import cv2
 import numpy as np
 import torch
-from mmdyn.backbones.dynamic_backbone import DynamicBackbone
-from mmdyn.cost import CostAccount, blocks_run
-from mmdyn.layers.decisions import Decisions
-from mmdyn.engine import InputError
 from torch import Tensor, nn
+
+from ..backbones.dynamic_backbone import DynamicBackbone
+from ..cost import CostAccount, blocks_run
+from ..engine import InputError
+from ..layers.decisions import Decisions
 
 ATTACKS = ('fgsm', 'pgd')
 
@@ -66,6 +67,7 @@ class Subject:
         if self._dynamic is None:
             return Answer(correct)
         decisions = self._dynamic.decisions
+        assert decisions is not None  # it has just run
         costs = self._account.images(decisions)
         return Answer(correct, torch.tensor([cost.macs / cost.dense_macs for cost in costs]), routes(decisions))
 

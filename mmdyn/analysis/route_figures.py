@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
-from route_dump import RouteDump
-from route_statistics import GroupTest
+
+from .route_dump import RouteDump
+from .route_statistics import GroupTest
 
 BLUE, ORANGE, GREY = '#0072B2', '#D55E00', '#999999'
 # Object counts from each of these up to the next share a box.
@@ -109,12 +110,14 @@ def draw_clusters(routes: np.ndarray, assignment: np.ndarray, units: Sequence[st
     """Open rates of each cluster's units and, where classes are known, (K, C) class shares of its images."""
     numbers = range(assignment.max() + 1)
     names = [f'{k + 1}: {(assignment == k).sum()} images, {gmacs[assignment == k].mean():.3g} GMACs' for k in numbers]
-    panels = [('open rate of each unit', np.array([routes[assignment == k].mean(axis=0) for k in numbers]), units, 1)]
+    rates = np.array([routes[assignment == k].mean(axis=0) for k in numbers])
+    panels: list[tuple] = [('open rate of each unit', rates, units, 1)]
     if shares is not None:
         panels.append(('share of the classes in each cluster', shares, classes, None))
     height = 0.3 * len(names) + 1.5
     figure = Figure(figsize=(min(max(0.2 * len(units), 8), 18), height * len(panels)), layout='constrained')
-    for axes, (title, values, labels, top) in zip(figure.subplots(len(panels), 1, squeeze=False).flat, panels):
+    rows = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (title, values, labels, top) in zip(rows, panels):
         picture = axes.imshow(values, aspect='auto', cmap='cividis', vmin=0, vmax=top, interpolation='nearest')
         axes.set_yticks(numbers, names, fontsize=8)
         every = -(-len(labels) // 60)
