@@ -1,5 +1,4 @@
-"""Runs the tools, which are scripts, and gives them data and a checkpoint."""
-import runpy
+"""Data and a checkpoint for the tools."""
 import subprocess
 import sys
 from pathlib import Path
@@ -10,26 +9,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
-for _folder in ('analysis_tools', 'model_converters', 'misc'):
-    sys.path.insert(0, str(ROOT / 'tools' / _folder))
 CONFIGS = {name: str(ROOT / 'configs' / 'demo' / f'faster-rcnn_{name}-r18_fpn_shapes.py') for name in ('aig', 'dg')}
 
 
 @pytest.fixture
 def configs() -> dict[str, str]:
     return CONFIGS
-
-
-@pytest.fixture
-def run_tool(monkeypatch, capsys):
-    """Runs a script of tools/ as the command line does; returns what it printed."""
-
-    def run(tool: str, *arguments) -> str:
-        monkeypatch.setattr(sys, 'argv', [Path(tool).name, *map(str, arguments)])
-        runpy.run_path(str(ROOT / 'tools' / tool), run_name='__main__')
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture(scope='session')

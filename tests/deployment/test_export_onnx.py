@@ -1,7 +1,4 @@
 """tools/deployment/export_onnx.py: the graph decides and computes as PyTorch does, and skips what is closed."""
-import sys
-from pathlib import Path
-
 import mmcv
 import numpy as np
 import pytest
@@ -12,9 +9,9 @@ from torch import nn
 onnx = pytest.importorskip('onnx')
 pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools' / 'deployment'))
-import export_onnx  # noqa: E402
-from exportable import ExportableAIG, ExportableDG, WithHead  # noqa: E402
+from mmdyn.deployment import onnx_comparison, onnx_export  # noqa: E402
+from mmdyn.deployment.exportable import ExportableAIG, ExportableDG, WithHead  # noqa: E402
+from mmdyn.engine import InputError  # noqa: E402
 
 # Two stages: an export takes seconds.
 SMALL = dict(depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1))
@@ -43,30 +40,30 @@ def padded_noise(number: int) -> list[torch.Tensor]:
 @pytest.mark.parametrize('execution', ['skip', 'mask'])
 def test_gates(execution, tmp_path):
     model = with_decisions_that_differ(AIGResNet(**SMALL))
-    module, path, images = export_onnx.exportable(model, execution), tmp_path / 'aig.onnx', padded_noise(20)
-    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
-    number, largest = export_onnx.compare(model, module, path, images)
+    module, path, images = onnx_export.exportable(model, execution), tmp_path / 'aig.onnx', padded_noise(20)
+    onnx_export.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = onnx_comparison.compare(model, module, path, images)
     assert number == 20 and largest < 1e-4
-    decisions = torch.cat([export_onnx.expected_outputs(model, module, image)[1][0] for image in images])
+    decisions = torch.cat([onnx_comparison.expected_outputs(model, module, image)[1][0] for image in images])
     assert 0 < decisions.mean() < 1 and (decisions != decisions[0]).any()
 
     graph = onnx.load(str(path)).graph
-    branches = list(export_onnx.operators(graph, 'If'))
+    branches = list(onnx_export.operators(graph, 'If'))
     assert len(branches) == (4 if execution == 'skip' else 0)
     for branch in branches:
         bodies = {attribute.name: attribute.g for attribute in branch.attribute}
-        convolutions = {name: len(list(export_onnx.operators(body, 'Conv'))) for name, body in bodies.items()}
+        convolutions = {name: len(list(onnx_export.operators(body, 'Conv'))) for name, body in bodies.items()}
         # A projection stays; the residual branch runs only where the gate is open.
         assert convolutions['then_branch'] == convolutions['else_branch'] + 2
 
     # What is not the same is noticed.
     model.backbone.layer1[0].gate.fc2.bias.data += torch.tensor([9., -9.])
     with pytest.raises(RuntimeError, match='the decisions of the graph differ from those of PyTorch'):
-        export_onnx.compare(model, module, path, images)
+        onnx_comparison.compare(model, module, path, images)
     model.backbone.force_decisions('open')
     model.backbone.layer2[1].bn2.bias.data += 1
     with pytest.raises(RuntimeError, match='differ from those of PyTorch|expected outputs within 0.0001'):
-        export_onnx.compare(model, module, path, images)
+        onnx_comparison.compare(model, module, path, images)
 
 
 def test_gates_that_know_the_classes(tmp_path):
@@ -82,19 +79,19 @@ def test_gates_that_know_the_classes(tmp_path):
         doubts += backbone.decisions.gate_logits.values()
     # Between the two gates' doubts: one opens where the other does not.
     backbone.open_probability = torch.cat(doubts).sigmoid().median().item()
-    module, path = export_onnx.exportable(model, 'skip'), tmp_path / 'aig.onnx'
-    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
-    number, largest = export_onnx.compare(model, module, path, images)
+    module, path = onnx_export.exportable(model, 'skip'), tmp_path / 'aig.onnx'
+    onnx_export.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = onnx_comparison.compare(model, module, path, images)
     assert number == 20 and largest < 1e-4
-    decisions = torch.cat([export_onnx.expected_outputs(model, module, image)[1][0] for image in images])
+    decisions = torch.cat([onnx_comparison.expected_outputs(model, module, image)[1][0] for image in images])
     assert (decisions.diff() == -1).any() and (decisions.diff() <= 0).all()  # an image that is sure once stays so
 
 
 def test_wired_stages(tmp_path):
     model = with_decisions_that_differ(DGResNet(threshold=0.8, **SMALL))
-    module, path, images = export_onnx.exportable(model, None), tmp_path / 'dg.onnx', padded_noise(20)
-    export_onnx.export(module, torch.randn(1, 3, 64, 64), path)
-    number, largest = export_onnx.compare(model, module, path, images)
+    module, path, images = onnx_export.exportable(model, None), tmp_path / 'dg.onnx', padded_noise(20)
+    onnx_export.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = onnx_comparison.compare(model, module, path, images)
     assert number == 20 and largest < 1e-4
 
 
@@ -112,16 +109,15 @@ data_preprocessor = dict(num_classes=3, mean=[100., 120., 140.], std=[50., 60., 
 
 @pytest.mark.parametrize('family, decisions', [('AIGResNet', ['gates']),
                                                ('DGResNet', ['adjacency_layer1', 'adjacency_layer2'])])
-def test_a_classifier_by_the_command(family, decisions, tmp_path, monkeypatch, capsys):
+def test_a_classifier_by_the_command(family, decisions, tmp_path, run_tool):
     pytest.importorskip('mmpretrain')
     (tmp_path / 'config.py').write_text(CLASSIFIER.format(family=family))
     for label in ('cat', 'dog'):
         for number in range(3):
             mmcv.imwrite(np.random.randint(0, 256, (50, 70, 3), dtype=np.uint8), f'{tmp_path}/{label}/{number}.png')
-    monkeypatch.setattr(sys, 'argv', ['export_onnx.py', f'{tmp_path}/config.py', '--out', f'{tmp_path}/model.onnx',
-                                      '--shape', '40', '48', '--images', str(tmp_path), '--num-images', '4'])
-    export_onnx.main()
-    assert 'on 4 images the decisions are those of PyTorch' in capsys.readouterr().out
+    out = run_tool('deployment/export_onnx.py', f'{tmp_path}/config.py', '--out', f'{tmp_path}/model.onnx',
+                   '--shape', 40, 48, '--images', tmp_path, '--num-images', 4)
+    assert 'on 4 images the decisions are those of PyTorch' in out
     graph = onnx.load(f'{tmp_path}/model.onnx').graph
     assert [output.name for output in graph.output] == ['logits', *decisions]
     assert [size.dim_value for size in graph.output[0].type.tensor_type.shape.dim] == [1, 3]
@@ -132,7 +128,7 @@ def test_a_dropped_branch_is_noticed(tmp_path, monkeypatch):
     model = with_decisions_that_differ(AIGResNet(**SMALL))
     monkeypatch.setattr(torch, 'cond', lambda condition, run, skip, operands: skip(*operands))
     with pytest.raises(RuntimeError, match='expected 4 If nodes in the graph, one a gate, got 0'):
-        export_onnx.export(export_onnx.exportable(model, 'skip'), torch.randn(1, 3, 64, 64), tmp_path / 'x.onnx')
+        onnx_export.export(onnx_export.exportable(model, 'skip'), torch.randn(1, 3, 64, 64), tmp_path / 'x.onnx')
 
 
 @pytest.mark.parametrize('backbone, execution, message', [
@@ -142,8 +138,8 @@ def test_a_dropped_branch_is_noticed(tmp_path, monkeypatch):
     (lambda: DGResNet(**SMALL), 'skip', 'exported masked only'),
 ])
 def test_bad_input(backbone, execution, message):
-    with pytest.raises(export_onnx.InputError, match=message):
-        export_onnx.exportable(Detector(backbone()), execution)
+    with pytest.raises(InputError, match=message):
+        onnx_export.exportable(Detector(backbone()), execution)
 
 
 def test_the_eager_modules_are_the_backbones():
@@ -156,6 +152,6 @@ def test_the_eager_modules_are_the_backbones():
         model = with_decisions_that_differ(backbone)
         module = WithHead(pure(backbone))
         with torch.no_grad():
-            outputs, decisions = export_onnx.expected_outputs(model, module, images)
+            outputs, decisions = onnx_comparison.expected_outputs(model, module, images)
             for ours, theirs in zip(module(images), outputs + decisions):
                 torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
