@@ -4,32 +4,24 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from importlib import util
 from pathlib import Path
-from types import ModuleType
 
 import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from mmdyn.demo.shapes import CLASSES, draw_image, make_dataset, run_lengths
+
 SMALL = dict(train=60, val=4, side=96, max_objects=5, seed=3)
 
 
 @pytest.fixture(scope='module')
-def tool(checkout: Path) -> ModuleType:
-    spec = util.spec_from_file_location('make_shapes_dataset', checkout / 'tools' / 'misc' / 'make_shapes_dataset.py')
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope='module')
-def make(tool: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
     def make(**changes: int) -> Path:
         root = tmp_path_factory.mktemp('shapes')
-        tool.make_dataset(root, **(SMALL | changes))
+        make_dataset(root, **(SMALL | changes))
         return root
 
     return make
@@ -49,10 +41,10 @@ def contents(root: Path) -> dict[str, bytes]:
     return {str(file.relative_to(root)): file.read_bytes() for file in root.rglob('*') if file.is_file()}
 
 
-def test_same_options_same_files(root: Path, make: Callable[..., Path], tool: ModuleType) -> None:
+def test_same_options_same_files(root: Path, make: Callable[..., Path]) -> None:
     first = contents(root)
     assert contents(make()) == first
-    tool.make_dataset(root, **SMALL)
+    make_dataset(root, **SMALL)
     assert contents(root) == first
 
 
@@ -66,9 +58,9 @@ def test_an_image_does_not_depend_on_how_many_there_are(root: Path, make: Callab
     assert contents(make(train=2))[name] == contents(root)[name]
 
 
-def test_a_smaller_set_leaves_nothing_of_the_larger(root: Path, make: Callable[..., Path], tool: ModuleType) -> None:
+def test_a_smaller_set_leaves_nothing_of_the_larger(root: Path, make: Callable[..., Path]) -> None:
     rewritten = make()
-    tool.make_dataset(rewritten, **(SMALL | dict(train=2)))
+    make_dataset(rewritten, **(SMALL | dict(train=2)))
     assert len(list((rewritten / 'train2017').iterdir())) == 2
 
 
@@ -99,11 +91,11 @@ def test_masks_of_an_image_do_not_overlap(coco: COCO) -> None:
         assert np.sum(masks, axis=0).max() == 1
 
 
-def test_some_shapes_are_hidden_in_part_and_none_much(tool: ModuleType) -> None:
+def test_some_shapes_are_hidden_in_part_and_none_much() -> None:
     hidden_shares = []
     for index in range(20):
         rng = np.random.default_rng(index)
-        _, shapes = tool.draw_image(rng, 96, 8)
+        _, shapes = draw_image(rng, 96, 8)
         for kind, mask in shapes:
             contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             hull = cv2.convexHull(np.concatenate(contours))
@@ -122,10 +114,10 @@ def test_masks_are_where_the_colours_change(root: Path, coco: COCO) -> None:
             assert np.linalg.norm(pixels[mask].mean(axis=0) - pixels[background].mean(axis=0)) > spread
 
 
-def test_classes_are_balanced(coco: COCO, tool: ModuleType) -> None:
+def test_classes_are_balanced(coco: COCO) -> None:
     counts = Counter(annotation['category_id'] for annotation in coco.loadAnns(coco.getAnnIds()))
-    mean = sum(counts.values()) / len(tool.CLASSES)
-    assert len(counts) == len(tool.CLASSES)
+    mean = sum(counts.values()) / len(CLASSES)
+    assert len(counts) == len(CLASSES)
     assert all(0.6 * mean < count < 1.4 * mean for count in counts.values()), counts
 
 
@@ -136,15 +128,15 @@ def test_sizes_differ(coco: COCO) -> None:
 
 @pytest.mark.parametrize('pixels, counts', [([[0, 1], [0, 1]], [2, 2]), ([[1, 0], [1, 1]], [0, 2, 1, 1]),
                                             ([[1, 1], [1, 1]], [0, 4])])
-def test_run_lengths_count_down_the_columns(tool: ModuleType, pixels: list[list[int]], counts: list[int]) -> None:
-    assert tool.run_lengths(np.array(pixels, bool)) == dict(size=[2, 2], counts=counts)
+def test_run_lengths_count_down_the_columns(pixels: list[list[int]], counts: list[int]) -> None:
+    assert run_lengths(np.array(pixels, bool)) == dict(size=[2, 2], counts=counts)
 
 
 @pytest.mark.parametrize('change', [dict(train=0), dict(val=-1), dict(side=10), dict(max_objects=0), dict(seed=-1)])
-def test_numbers_out_of_range_are_refused(tool: ModuleType, tmp_path: Path, change: dict[str, int]) -> None:
+def test_numbers_out_of_range_are_refused(tmp_path: Path, change: dict[str, int]) -> None:
     value, = change.values()
     with pytest.raises(ValueError, match=f'must be at least .*, got {value}'):
-        tool.make_dataset(tmp_path, **(SMALL | change))
+        make_dataset(tmp_path, **(SMALL | change))
     assert not list(tmp_path.iterdir())
 
 
