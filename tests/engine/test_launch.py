@@ -11,8 +11,8 @@ import pytest
 import torch.distributed
 from mmengine.config import Config
 
-from mmdyn.engine import InputError, check_datasets, check_file, common_parser, join_process_group, load_config
-from mmdyn.engine import data_check, leave_process_group
+from mmdyn.engine import (InputError, check_datasets, check_file, common_parser, data_check, join_process_group,
+                          leave_process_group, load_config)
 from mmdyn.engine.process_group import TORCHRUN_VARIABLES
 
 ANN_FILE = 'annotations/instances_train2017.json'

@@ -3,9 +3,6 @@ import json
 
 import pytest
 import torch
-from mmengine.config import Config
-
-from mmdyn.analysis.macs import evaluation_shape
 
 TOOL = 'analysis_tools/get_macs.py'
 pytestmark = pytest.mark.e2e
@@ -36,15 +33,6 @@ def test_images_of_a_checkpoint(run_tool, configs, checkpoints, data_options, tm
 def test_without_a_checkpoint_it_says_so(run_tool, configs, data_options, tmp_path):
     out = run_tool(TOOL, configs['aig'], '--num-images', 2, '--out', tmp_path / 'h.png', *data_options)
     assert 'These are the decisions of fresh weights' in out
-
-
-def test_default_shape():
-    def shape(*pipeline):
-        return evaluation_shape(Config(dict(val_dataloader=dict(dataset=dict(pipeline=list(pipeline))))))
-
-    assert shape(dict(type='Resize', scale=(1333, 800)), dict(type='PackDetInputs')) == (800, 1344)
-    assert shape(dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)) == (224, 224)
-    assert shape() == (224, 224)
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -1,10 +1,7 @@
 """open_rates.py: what it reads from a log, and what it refuses."""
 import json
 
-import numpy as np
 import pytest
-
-from mmdyn.analysis import open_rates
 
 TOOL = 'analysis_tools/open_rates.py'
 ROWS = [{'loss': 1.0, 'epoch': 1, 'iter': 40, 'step': 40}, {'open_rate/a': 0.9, 'open_rate/b': 0.8, 'step': 50},
@@ -19,16 +16,6 @@ def run_folder(tmp_path):
     (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, ROWS)) + '\n')
     (folder.parent / '20260101_000000.log').touch()
     return tmp_path
-
-
-def test_rates(run_folder):
-    training = open_rates.read_rates(ROWS, open_rates.TRAINING)
-    assert training.blocks == ['a', 'b'] and training.steps.tolist() == [50, 100]
-    assert training.values.tolist() == [[0.9, 0.8], [0.7, 0.6]]
-    evaluation = open_rates.evaluation_iterations(open_rates.read_rates(ROWS, open_rates.EVALUATION), ROWS)
-    assert evaluation.steps.tolist() == [100] and evaluation.values.tolist() == [[0.5, 0.25]]
-    resumed = open_rates.read_rates([*ROWS, {'open_rate/a': 0.1, 'open_rate/b': 0.2, 'step': 100}], open_rates.TRAINING)
-    assert np.array_equal(resumed.values[-1], [0.1, 0.2])
 
 
 @pytest.mark.parametrize('name', ['', '20260101_000000/20260101_000000.log', '20260101_000000/vis_data/scalars.json'])

@@ -2,9 +2,6 @@
 import pytest
 import torch
 from mmdyn.backbones import AIGResNet, DGResNet
-from mmdyn.checkpoints import CheckpointError
-from mmdyn.converters.initial_weights import check_initial_backbone, match_backbone
-from torch import nn
 
 TOOL = 'model_converters/pretrain_to_backbone.py'
 
@@ -59,19 +56,3 @@ def test_half_a_backbone_is_refused(source, backbone, message, detector, run_too
     with pytest.raises(SystemExit, match=message):
         run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector(**backbone))
     assert not (tmp_path / 'dst.pth').exists()
-
-
-def test_training_checks_what_its_config_names(tmp_path):
-    torch.save(dict(state_dict=classifier(AIGResNet(18))), tmp_path / 'a.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=f'mmdyn-data://{tmp_path}/a.pth', prefix='backbone.')
-    model = nn.Module()
-    model.backbone = AIGResNet(18, init_cfg=init_cfg)
-    check_initial_backbone(model)
-    model.backbone = AIGResNet(34, init_cfg=init_cfg)
-    with pytest.raises(CheckpointError, match='a.pth is not of the backbone that the config describes'):
-        check_initial_backbone(model)
-
-
-def test_old_checkpoints_without_batch_counts_fit():
-    weights = {key: value for key, value in AIGResNet(18).state_dict().items() if 'num_batches' not in key}
-    assert match_backbone(AIGResNet(18), weights, 'old.pth').missing

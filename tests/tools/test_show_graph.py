@@ -1,11 +1,7 @@
 """show_graph.py: one PNG an image, for a detector and what it refuses."""
-from pathlib import Path
-
 import mmcv
 import numpy as np
 import pytest
-
-from mmdyn.analysis import image_graphs
 
 TOOL = 'analysis_tools/show_graph.py'
 pytestmark = pytest.mark.e2e
@@ -23,16 +19,6 @@ def test_a_detector(run_tool, configs, checkpoints, image, tmp_path, name, block
     out = run_tool(TOOL, configs[name], checkpoints[name], image, '--out-dir', tmp_path / 'out', '--device', 'cpu')
     assert f' of {blocks} blocks ran, ' in out
     assert mmcv.imread(str(tmp_path / 'out' / 'a.png')).shape[2] == 3
-
-
-def test_equal_names_are_numbered():
-    names = image_graphs.target_names(['x/a.jpg', 'y/a.png', 'b.jpg', 'z/a.jpg'], Path('out'))
-    assert [path.name for path in names] == ['a.png', 'a_1.png', 'b.png', 'a_2.png']
-
-
-def test_class_names():
-    assert 'person' in image_graphs.class_names(dict(type='mmdet.CocoDataset'))
-    assert image_graphs.class_names(dict(type='mmdet.CocoDataset', metainfo=dict(classes=('a', )))) == ('a', )
 
 
 def test_refusals(run_tool, configs, checkpoints, image, tmp_path):
