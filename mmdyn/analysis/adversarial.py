@@ -2,6 +2,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Optional
 
 import cv2
@@ -85,7 +86,7 @@ class Subject:
             return attack(pixels, labels)
 
 
-def _torchattacks():
+def _torchattacks() -> ModuleType:
     try:
         import torchattacks
     except ImportError:
