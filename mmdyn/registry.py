@@ -13,7 +13,7 @@ from mmengine.registry import Registry
 
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmdyn', locations=['mmdyn.backbones', 'mmdyn.losses'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdyn', locations=['mmdyn.hooks'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdyn', locations=['mmdyn.engine', 'mmdyn.hooks'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmdyn', locations=['mmdyn.metrics'])
 OPTIM_WRAPPERS = Registry(
-    'optim wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmdyn', locations=['mmdyn.optim'])
+    'optim wrapper', parent=MMENGINE_OPTIM_WRAPPERS, scope='mmdyn', locations=['mmdyn.engine'])

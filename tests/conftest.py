@@ -1,6 +1,9 @@
 """What all tests share."""
 import os
 import random
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +32,18 @@ def fixed_seed() -> None:
 @pytest.fixture(scope='session')
 def checkout() -> Path:
     return Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def run_tool(checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Runs a script of tools/ as the command line does; returns what it printed."""
+
+    def run(tool: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, 'argv', [Path(tool).name, *map(str, arguments)])
+        runpy.run_path(str(checkout / 'tools' / tool), run_name='__main__')
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture(scope='session')

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
 from mmdyn import attach
+from mmdyn.engine import InputError, check_same_config, check_shares, leave_process_group
 from mmdyn.functional.graph import complete_adjacency
-from mmdyn.launch import InputError, check_same_config, check_shares, leave_process_group
 
 pytestmark = pytest.mark.e2e
 

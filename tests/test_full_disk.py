@@ -9,8 +9,8 @@ import pytest
 SCRIPT = '''
 import sys
 from pathlib import Path
-from mmdyn.hooks.atomic_backend import write_atomically
-from mmdyn.launch import InputError, check_output_folder
+from mmdyn.engine import InputError, check_output_folder
+from mmdyn.engine.atomic_backend import write_atomically
 
 small, read_only = map(Path, sys.argv[1:])
 check_output_folder(str(small / 'work'))

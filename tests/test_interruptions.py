@@ -12,7 +12,7 @@ import torch
 from mmengine.hooks import Hook
 from toy import SMALL_AIG, Pictures, toy_runner
 
-from mmdyn.launch import InputError, find_last_checkpoint
+from mmdyn.engine import InputError, find_last_checkpoint
 
 ITERATIONS, INTERVAL = 80, 4
 BACKBONE = dict(SMALL_AIG, target_rates=0.5, open_probability='calibrated')

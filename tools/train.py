@@ -1,11 +1,11 @@
 """Trains the model of an mmdet or mmpretrain config, on GPUs or CPUs."""
 import argparse
 
-from mmdyn.launch import (InputError, build_runner, check_datasets, check_initial_backbone, check_output_folder,
-                          check_same_config, check_shares, common_parser, exit_on_bad_input, find_last_checkpoint,
-                          guard_initial_weights, guard_load_from, join_process_group, leave_process_group, load_config)
-from mmengine.config import Config
-from mmengine.device import get_device
+from mmdyn.converters.initial_weights import check_initial_backbone
+from mmdyn.engine import (build_runner, check_datasets, check_output_folder, check_same_config, check_shares, common_parser,
+                          exit_on_bad_input, guard_initial_weights, guard_load_from, join_process_group,
+                          leave_process_group, load_config)
+from mmdyn.engine.config_options import set_mixed_precision, set_resume, set_scaled_lr
 
 
 def parse_args() -> argparse.Namespace:
@@ -22,36 +22,6 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate from the batch size it was chosen for to the one used')
     return parser.parse_args()
-
-
-def set_resume(cfg: Config, resume: str | None) -> None:
-    """Sets what to go on from: a checkpoint's path, 'auto', or nothing."""
-    if resume == 'auto':
-        # mmengine would forget `load_from`, which a run that has nothing to go on from starts with.
-        resume = find_last_checkpoint(cfg.work_dir)
-    if resume is not None:
-        cfg.resume = True
-        cfg.load_from = resume
-
-
-def set_mixed_precision(cfg: Config) -> None:
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
-        raise InputError(f'--amp replaces an OptimWrapper, the config has optim_wrapper.type = {kind}')
-    if get_device() == 'cpu':
-        for option in ('loss_scale', 'dtype'):
-            cfg.optim_wrapper.pop(option, None)
-        cfg.optim_wrapper.type = 'mmdyn.AutocastOptimWrapper'
-        return
-    cfg.optim_wrapper.type = 'AmpOptimWrapper'
-    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
-
-
-def set_scaled_lr(cfg: Config) -> None:
-    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
-        raise InputError('--auto-scale-lr expects auto_scale_lr.base_batch_size in the config, the batch size that its '
-                         'learning rate was chosen for, found none')
-    cfg.auto_scale_lr.enable = True
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
 """How training, logs and predictions get at the decisions."""
-from .atomic_checkpoint_hook import AtomicCheckpointHook
+from ..engine import AtomicCheckpointHook, ChannelsLastHook  # where they were once imported from
 from .attach import attach
 from .calibration_hook import CalibrationHook
-from .channels_last_hook import ChannelsLastHook
 from .dynamic_model_hook import DynamicModelHook
 from .gate_schedule_hook import GateScheduleHook
 from .inference_graph_hook import InferenceGraphHook

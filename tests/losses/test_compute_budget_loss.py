@@ -11,7 +11,7 @@ from toy import SMALL_AIG, Classifier
 import mmdyn
 from mmdyn.cost import CostAccount
 from mmdyn.hooks import GateScheduleHook
-from mmdyn.launch import leave_process_group
+from mmdyn.engine import leave_process_group
 from mmdyn.layers.decisions import Decisions
 from mmdyn.losses import ComputeBudgetLoss
 

@@ -10,7 +10,7 @@ from mmengine.structures import BaseDataElement, InstanceData
 from toy import SMALL_AIG, Pictures, toy_runner
 
 from mmdyn.cost import CostAccount, ImageCost
-from mmdyn.launch import leave_process_group
+from mmdyn.engine import leave_process_group
 from mmdyn.layers.decisions import Decisions
 from mmdyn.metrics import ComputeMetric
 

@@ -1,4 +1,4 @@
-"""Lets tests import the tools, which are scripts, and gives them data and a checkpoint."""
+"""Data and a checkpoint for the tools."""
 import subprocess
 import sys
 from pathlib import Path
@@ -9,26 +9,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 ROOT = Path(__file__).resolve().parents[2]
-for _folder in ('analysis_tools', 'model_converters', 'misc'):
-    sys.path.insert(0, str(ROOT / 'tools' / _folder))
 CONFIGS = {name: str(ROOT / 'configs' / 'demo' / f'faster-rcnn_{name}-r18_fpn_shapes.py') for name in ('aig', 'dg')}
 
 
 @pytest.fixture
 def configs() -> dict[str, str]:
     return CONFIGS
-
-
-@pytest.fixture
-def run_tool(monkeypatch, capsys):
-    """Calls a tool's main() as from the command line; returns what it printed."""
-
-    def run(module, *arguments) -> str:
-        monkeypatch.setattr(sys, 'argv', [f'{module.__name__}.py', *map(str, arguments)])
-        module.main()
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture(scope='session')
@@ -44,7 +30,7 @@ def data_options(tmp_path_factory) -> list[str]:
 @pytest.fixture(scope='session')
 def checkpoints(tmp_path_factory) -> dict[str, Path]:
     """Of each demo config, with gates or routers that tell images apart."""
-    from trained_model import build_model
+    from mmdyn.analysis.trained_model import build_model
     init_default_scope('mmdet')
     folder, paths = tmp_path_factory.mktemp('checkpoints'), {}
     for name, config in CONFIGS.items():

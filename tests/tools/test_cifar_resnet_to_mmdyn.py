@@ -1,5 +1,4 @@
 """A converted CIFAR checkpoint gives the logits of its own project's network, gated and wired ones included."""
-import cifar_resnet_to_mmdyn
 import mmpretrain.models  # noqa: F401  registers the heads and necks
 import pytest
 import torch
@@ -7,6 +6,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 from torch.nn import functional as F
+
+TOOL = 'model_converters/cifar_resnet_to_mmdyn.py'
 
 
 class AkamasterBlock(nn.Module):
@@ -68,7 +69,7 @@ def trained(request, data_root):
 
 def test_the_logits_are_exactly_those_of_the_static_network(trained, run_tool, tmp_path):
     depth, path, network = trained
-    out = run_tool(cifar_resnet_to_mmdyn, path, tmp_path / 'converted.pth')
+    out = run_tool(TOOL, path, tmp_path / 'converted.pth')
     assert f"depth={depth}, shortcut='A'" in out and 'none missing, none left over' in out
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
@@ -101,7 +102,8 @@ def renamed(state, old, new):
      'missing: backbone.layer2.1.bn2.bias'),
     (lambda s: s | {'module.conv1.weight': torch.zeros(16, 3, 5, 5)}, r'expected \(16, 3, 3, 3\), got \(16, 3, 5, 5\)'),
     (lambda s: {k: v for k, v in s.items() if 'layer3.2' not in k}, r'stages of \[3, 3, 2\] blocks'),
-    (lambda s: {k: v for k, v in s.items() if 'linear' not in k}, 'expected a key linear.weight'),
+    (lambda s: {k: v for k, v in s.items() if 'linear.weight' not in k}, 'expected a key linear.weight'),
+    (lambda s: {k: v for k, v in s.items() if 'linear.bias' not in k}, 'missing: head.fc.bias'),
     (lambda s: renamed(s, 'layer', 'stage'), 'expected a key layer1.0.conv1.weight'),
     (lambda s: {}, 'expected a state_dict of weights, found none'),
     (lambda s: s | {'module.note': 'text'}, "expected a state_dict of tensors .* 'module.note': str"),
@@ -109,7 +111,7 @@ def renamed(state, old, new):
 def test_what_does_not_fit_is_refused_and_nothing_is_written(spoil, message, run_tool, tmp_path):
     torch.save(dict(state_dict=spoil(state_of(20))), tmp_path / 'src.th')
     with pytest.raises(SystemExit, match=message):
-        run_tool(cifar_resnet_to_mmdyn, tmp_path / 'src.th', tmp_path / 'dst.pth')
+        run_tool(TOOL, tmp_path / 'src.th', tmp_path / 'dst.pth')
     assert not (tmp_path / 'dst.pth').exists()
 
 
@@ -120,8 +122,14 @@ def test_projections_of_option_b(run_tool, tmp_path):
         for field in ('weight', 'bias', 'running_mean', 'running_var'):
             state[f'module.{layer}.0.shortcut.1.{field}'] = torch.rand(2 * channels)
     torch.save(dict(state_dict=state), tmp_path / 'src.th')
-    assert "shortcut='B'" in run_tool(cifar_resnet_to_mmdyn, tmp_path / 'src.th', tmp_path / 'dst.pth')
+    assert "shortcut='B'" in run_tool(TOOL, tmp_path / 'src.th', tmp_path / 'dst.pth')
     model = classifier(type='mmdyn.AIGResNetCIFAR', depth=20, shortcut='B', target_rates=1)
     model.load_state_dict(torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict'])
     projection = model.backbone.layer3[0].downsample[0].weight
     assert torch.equal(projection, state['module.layer3.0.shortcut.0.weight'])
+
+
+def test_without_a_classifier_it_is_a_backbone(run_tool, tmp_path):
+    torch.save({key: value for key, value in state_of(20).items() if 'linear' not in key}, tmp_path / 'src.th')
+    out = run_tool(TOOL, tmp_path / 'src.th', tmp_path / 'dst.pth')
+    assert 'no classifier in it' in out

@@ -1,11 +1,12 @@
 """The authors' networks, written down again with their names, decide and classify as the converted ones do."""
-import convnet_aig_to_mmdyn
 import mmpretrain.models  # noqa: F401  registers the heads and necks
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 from torch.nn import functional as F
+
+TOOL = 'model_converters/convnet_aig_to_mmdyn.py'
 
 
 class TheirBlock(nn.Module):
@@ -96,7 +97,7 @@ def test_decisions_and_logits_are_theirs(name, prefix, run_tool, tmp_path):
     network = make()
     state = {prefix + key: value for key, value in network.state_dict().items()}
     torch.save(dict(epoch=3, arch='resnet', state_dict=state, best_prec1=torch.tensor(70.0)), tmp_path / 'src.tar')
-    out = run_tool(convnet_aig_to_mmdyn, tmp_path / 'src.tar', tmp_path / 'dst.pth')
+    out = run_tool(TOOL, tmp_path / 'src.tar', tmp_path / 'dst.pth')
     assert "gate=dict(norm='BN')" in out and f'depth={backbone["depth"]}' in out
     model = classifier(backbone, channels)
     model.load_state_dict(torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict'])
@@ -112,7 +113,7 @@ def test_decisions_and_logits_are_theirs(name, prefix, run_tool, tmp_path):
 def test_gates_of_blocks_that_always_run_can_be_left_out(run_tool, tmp_path):
     make, backbone, channels = CASES['R50']
     torch.save(make().state_dict(), tmp_path / 'src.pth')
-    run_tool(convnet_aig_to_mmdyn, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--always-run', 'paper')
+    run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--always-run', 'paper')
     model = classifier(dict(backbone, target_rates=dict(preset='paper', t=0.5)), channels)
     model.load_state_dict(torch.load(tmp_path / 'dst.pth', weights_only=True)['state_dict'])
     assert len(model.backbone.gates()) == 10
@@ -129,4 +130,4 @@ def test_gates_of_blocks_that_always_run_can_be_left_out(run_tool, tmp_path):
 def test_what_does_not_fit_is_refused(spoil, message, run_tool, tmp_path):
     torch.save(spoil(build([3, 3, 3], 16, 1, 10).state_dict()), tmp_path / 'src.pth')
     with pytest.raises(SystemExit, match=message):
-        run_tool(convnet_aig_to_mmdyn, tmp_path / 'src.pth', tmp_path / 'dst.pth')
+        run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth')

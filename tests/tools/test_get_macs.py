@@ -1,16 +1,15 @@
 """get_macs.py: its table, its pictures, and what it refuses."""
 import json
 
-import get_macs
 import pytest
 import torch
-from mmengine.config import Config
 
+TOOL = 'analysis_tools/get_macs.py'
 pytestmark = pytest.mark.e2e
 
 
 def test_the_table_needs_no_data(run_tool, configs):
-    out = run_tool(get_macs, configs['aig'], '--num-images', 0, '--shape', 224)
+    out = run_tool(TOOL, configs['aig'], '--num-images', 0, '--shape', 224)
     assert 'AIGResNet: 11.20 M parameters' in out and 'the whole model has 12.32 M' in out
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith('  ')}
     assert float(rows['conv1'][0]) == pytest.approx(0.1180, abs=1e-4)
@@ -21,7 +20,7 @@ def test_the_table_needs_no_data(run_tool, configs):
 
 @pytest.mark.parametrize('name', ['aig', 'dg'])
 def test_images_of_a_checkpoint(run_tool, configs, checkpoints, data_options, tmp_path, name):
-    out = run_tool(get_macs, configs[name], checkpoints[name], '--num-images', 4, '--out', tmp_path / 'h.png',
+    out = run_tool(TOOL, configs[name], checkpoints[name], '--num-images', 4, '--out', tmp_path / 'h.png',
                    '--dump', tmp_path / 'd.json', *data_options)
     assert 'weights matched, 0 of another shape, 0 missing, 0 not in this model' in out
     assert 'GMACs an image in the backbone over 4 images' in out and 'fresh weights' not in out
@@ -32,17 +31,8 @@ def test_images_of_a_checkpoint(run_tool, configs, checkpoints, data_options, tm
 
 
 def test_without_a_checkpoint_it_says_so(run_tool, configs, data_options, tmp_path):
-    out = run_tool(get_macs, configs['aig'], '--num-images', 2, '--out', tmp_path / 'h.png', *data_options)
+    out = run_tool(TOOL, configs['aig'], '--num-images', 2, '--out', tmp_path / 'h.png', *data_options)
     assert 'These are the decisions of fresh weights' in out
-
-
-def test_default_shape():
-    def shape(*pipeline):
-        return get_macs.evaluation_shape(Config(dict(val_dataloader=dict(dataset=dict(pipeline=list(pipeline))))))
-
-    assert shape(dict(type='Resize', scale=(1333, 800)), dict(type='PackDetInputs')) == (800, 1344)
-    assert shape(dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)) == (224, 224)
-    assert shape() == (224, 224)
 
 
 @pytest.mark.parametrize('arguments, message', [
@@ -57,12 +47,12 @@ def test_default_shape():
 ])
 def test_bad_input(run_tool, configs, arguments, message):
     with pytest.raises((SystemExit, TypeError), match=message):
-        run_tool(get_macs, configs['aig'], *arguments)
+        run_tool(TOOL, configs['aig'], *arguments)
 
 
 def test_no_images(run_tool, configs, data_options):
     with pytest.raises(SystemExit, match='val_dataloader.dataset: expected images'):
-        run_tool(get_macs, configs['aig'], *data_options, 'val_dataloader.dataset.indices=0')
+        run_tool(TOOL, configs['aig'], *data_options, 'val_dataloader.dataset.indices=0')
 
 
 @pytest.mark.parametrize('change, message', [
@@ -76,10 +66,10 @@ def test_a_checkpoint_of_another_model(run_tool, configs, checkpoints, tmp_path,
     change(checkpoint['state_dict'])
     torch.save(checkpoint, tmp_path / 'other.pth')
     with pytest.raises(SystemExit, match=message):
-        run_tool(get_macs, configs['aig'], tmp_path / 'other.pth', '--num-images', 0)
+        run_tool(TOOL, configs['aig'], tmp_path / 'other.pth', '--num-images', 0)
 
 
 def test_not_a_checkpoint(run_tool, configs, tmp_path):
     torch.save(['no', 'weights'], tmp_path / 'list.pth')
     with pytest.raises(SystemExit, match='expected a checkpoint, a dict, found a list'):
-        run_tool(get_macs, configs['aig'], tmp_path / 'list.pth', '--num-images', 0)
+        run_tool(TOOL, configs['aig'], tmp_path / 'list.pth', '--num-images', 0)

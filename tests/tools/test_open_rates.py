@@ -1,10 +1,9 @@
 """open_rates.py: what it reads from a log, and what it refuses."""
 import json
 
-import numpy as np
-import open_rates
 import pytest
 
+TOOL = 'analysis_tools/open_rates.py'
 ROWS = [{'loss': 1.0, 'epoch': 1, 'iter': 40, 'step': 40}, {'open_rate/a': 0.9, 'open_rate/b': 0.8, 'step': 50},
         {'loss': 1.0, 'epoch': 1, 'iter': 100, 'step': 100}, {'open_rate/a': 0.7, 'open_rate/b': 0.6, 'step': 100},
         {'compute/open_rate/a': 0.5, 'compute/open_rate/b': 0.25, 'step': 1}]
@@ -19,19 +18,9 @@ def run_folder(tmp_path):
     return tmp_path
 
 
-def test_rates(run_folder):
-    training = open_rates.read_rates(ROWS, open_rates.TRAINING)
-    assert training.blocks == ['a', 'b'] and training.steps.tolist() == [50, 100]
-    assert training.values.tolist() == [[0.9, 0.8], [0.7, 0.6]]
-    evaluation = open_rates.evaluation_iterations(open_rates.read_rates(ROWS, open_rates.EVALUATION), ROWS)
-    assert evaluation.steps.tolist() == [100] and evaluation.values.tolist() == [[0.5, 0.25]]
-    resumed = open_rates.read_rates([*ROWS, {'open_rate/a': 0.1, 'open_rate/b': 0.2, 'step': 100}], open_rates.TRAINING)
-    assert np.array_equal(resumed.values[-1], [0.1, 0.2])
-
-
 @pytest.mark.parametrize('name', ['', '20260101_000000/20260101_000000.log', '20260101_000000/vis_data/scalars.json'])
 def test_picture(run_tool, run_folder, name):
-    out = run_tool(open_rates, run_folder / name)
+    out = run_tool(TOOL, run_folder / name)
     assert '2 reports up to iteration 100; the last: a 0.70, b 0.60' in out
     assert (run_folder / '20260101_000000' / 'vis_data' / 'open_rates.png').read_bytes().startswith(b'\x89PNG')
 
@@ -46,4 +35,4 @@ def test_bad_input(run_tool, tmp_path, text, message):
         (tmp_path / 'vis_data').mkdir()
         (tmp_path / 'vis_data' / 'scalars.json').write_text(text)
     with pytest.raises(SystemExit, match=message):
-        run_tool(open_rates, tmp_path)
+        run_tool(TOOL, tmp_path)

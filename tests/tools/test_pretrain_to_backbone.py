@@ -1,12 +1,9 @@
 """The bridge: what it takes and reports, and that it refuses half a backbone."""
-import pretrain_to_backbone
 import pytest
 import torch
 from mmdyn.backbones import AIGResNet, DGResNet
-from mmdyn.checkpoints import CheckpointError
-from mmdyn.launch import check_initial_backbone
-from mmdyn.launch.initial_weights import match_backbone
-from torch import nn
+
+TOOL = 'model_converters/pretrain_to_backbone.py'
 
 
 @pytest.fixture
@@ -30,7 +27,7 @@ def classifier(backbone):
 def test_gates_come_along_and_the_head_stays(detector, run_tool, tmp_path):
     weights = classifier(AIGResNet(18))
     torch.save(dict(state_dict=weights), tmp_path / 'src.pth')
-    out = run_tool(pretrain_to_backbone, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
+    out = run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
     gates = sum('.gate.' in key for key in weights)
     assert f'loaded:    {len(weights) - 2} weights of the backbone, {gates} of them in gates' in out
     assert 'missing:   0\n' in out and 'left over: 2, 2 in head\n' in out
@@ -41,7 +38,7 @@ def test_gates_come_along_and_the_head_stays(detector, run_tool, tmp_path):
 
 def test_a_static_checkpoint_lacks_the_gates_alone(detector, run_tool, tmp_path):
     torch.save(classifier(AIGResNet(18, target_rates=1)), tmp_path / 'src.pth')
-    out = run_tool(pretrain_to_backbone, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
+    out = run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector())
     assert 'missing:   72, which start as they are built: layer1.0.gate.' in out
 
 
@@ -57,21 +54,5 @@ def test_a_static_checkpoint_lacks_the_gates_alone(detector, run_tool, tmp_path)
 def test_half_a_backbone_is_refused(source, backbone, message, detector, run_tool, tmp_path):
     torch.save(source(), tmp_path / 'src.pth')
     with pytest.raises(SystemExit, match=message):
-        run_tool(pretrain_to_backbone, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector(**backbone))
+        run_tool(TOOL, tmp_path / 'src.pth', tmp_path / 'dst.pth', '--config', detector(**backbone))
     assert not (tmp_path / 'dst.pth').exists()
-
-
-def test_training_checks_what_its_config_names(tmp_path):
-    torch.save(dict(state_dict=classifier(AIGResNet(18))), tmp_path / 'a.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=f'mmdyn-data://{tmp_path}/a.pth', prefix='backbone.')
-    model = nn.Module()
-    model.backbone = AIGResNet(18, init_cfg=init_cfg)
-    check_initial_backbone(model)
-    model.backbone = AIGResNet(34, init_cfg=init_cfg)
-    with pytest.raises(CheckpointError, match='a.pth is not of the backbone that the config describes'):
-        check_initial_backbone(model)
-
-
-def test_old_checkpoints_without_batch_counts_fit():
-    weights = {key: value for key, value in AIGResNet(18).state_dict().items() if 'num_batches' not in key}
-    assert match_backbone(AIGResNet(18), weights, 'old.pth').missing

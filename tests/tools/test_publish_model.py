@@ -3,12 +3,13 @@ import hashlib
 import re
 from pathlib import Path
 
-import publish_model
 import pytest
 import torch
 from mmdyn.checkpoints import read_checkpoint
 from mmengine.logging import HistoryBuffer
 from torch import nn
+
+TOOL = 'misc/publish_model.py'
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_only_the_weights_are_published(checkpoint, extension, run_tool, tmp_pat
     if extension == 'safetensors':
         pytest.importorskip('safetensors')
     source, state = checkpoint
-    out = run_tool(publish_model, source, tmp_path / 'published' / 'net', '--format', extension)
+    out = run_tool(TOOL, source, tmp_path / 'published' / 'net', '--format', extension)
     assert 'left out: message_hub, optimizer, param_schedulers' in out
     written, = (tmp_path / 'published').iterdir()
     digest = hashlib.sha256(written.read_bytes()).hexdigest()
@@ -49,7 +50,7 @@ def test_the_name_does_not_change_with_the_run_but_with_the_weights(checkpoint, 
         content = torch.load(checkpoint[0], weights_only=False)
         content['state_dict']['0.weight'] += change
         torch.save(content, tmp_path / 'changed.pth')
-        out = run_tool(publish_model, tmp_path / 'changed.pth', tmp_path / 'net')
+        out = run_tool(TOOL, tmp_path / 'changed.pth', tmp_path / 'net')
         names.append(Path(re.match(r'\S+', out)[0].rstrip(':')).name)
     assert names[0] == names[1] != names[2]
 
@@ -60,4 +61,4 @@ def test_the_name_does_not_change_with_the_run_but_with_the_weights(checkpoint, 
 ])
 def test_bad_input(checkpoint, arguments, message, run_tool):
     with pytest.raises(SystemExit, match=message):
-        run_tool(publish_model, *(argument.format(source=checkpoint[0]) for argument in arguments))
+        run_tool(TOOL, *(argument.format(source=checkpoint[0]) for argument in arguments))

@@ -1,18 +1,16 @@
-"""routes.py: its statistics on small inputs, its report from a dump, and what it refuses."""
+"""routes.py: its report from a dump, and what it refuses."""
 import base64
 import json
 import re
 
 import numpy as np
 import pytest
-import routes
-from route_dump import read_dump
-from route_statistics import (class_weights, cluster_routes, group_information, group_test, information_by_chance,
-                              open_rates, unit_information)
 
+from mmdyn.analysis.route_dump import read_dump
 from mmdyn.cost import ImageCost
 from mmdyn.metrics.compute_report import ImageRecord, summarise, write_dump
 
+TOOL = 'analysis_tools/routes.py'
 BLOCKS = ['layer1.0', 'layer1.1', 'layer2.0']
 CLASSES = ['bird', 'cat', 'car', 'truck', 'none']
 
@@ -43,52 +41,6 @@ def test_a_dump_is_read_as_it_was_written(tmp_path):
     assert dump.held.argmax(axis=1).tolist() == [0, 1, 2, 3] * 2 and dump.gmacs[0] == rows[0]['macs'] / 1e9
 
 
-def test_open_rates_by_class():
-    routes_, held = np.array([[1, 0], [1, 1], [0, 1]], bool), np.array([[1, 0, 0], [1, 1, 0], [0, 1, 0]], bool)
-    rates = open_rates(routes_, held)
-    assert rates[:2].tolist() == [[1, 0.5], [0.5, 1]] and np.isnan(rates[2]).all()
-
-
-def test_information_of_units():
-    classes = np.repeat(np.eye(4, dtype=bool), 25, axis=0)
-    told = classes[:, 0] | classes[:, 1]
-    bits = unit_information(np.stack([told, ~told, np.ones(100, bool)], axis=1), class_weights(classes))
-    assert bits == pytest.approx([1, 1, 0])
-    assert group_information(classes.argmax(axis=1), class_weights(classes)) == pytest.approx(2)
-
-
-def test_by_chance_there_is_little_information():
-    rng = np.random.default_rng(0)
-    classes = np.repeat(np.eye(4, dtype=bool), 250, axis=0)
-    told = (classes[:, 0] | classes[:, 1])[:, None]
-    chance = information_by_chance(lambda dealt: unit_information(told, dealt), class_weights(classes), 50, rng)
-    assert chance.shape == (50, 1) and 0 <= chance.min() and chance.max() < 0.02
-
-
-def test_clusters_are_found_and_ordered_by_cost():
-    routes_ = np.repeat(np.array([[1, 1, 1, 1], [0, 0, 0, 0]], bool), 10, axis=0)
-    assert cluster_routes(routes_, 5, routes_.sum(axis=1)).tolist() == [1] * 10 + [0] * 10
-    assert cluster_routes(routes_[:1], 3, np.ones(1)).tolist() == [0]
-
-
-def test_permutation_test():
-    rng = np.random.default_rng(0)
-    held = np.repeat(np.eye(6, dtype=bool), 20, axis=0)
-    routes_ = np.stack([held[:, :3].any(axis=1), rng.random(120) < 0.5], axis=1)
-    test = group_test(routes_, held, ([0, 1, 2], [3, 4, 5]), 500, rng)
-    assert test.sizes == (60, 60) and test.p_images == pytest.approx(1 / 501)
-    # Of 20 divisions into 3 and 3, this one and its mirror image are the best.
-    assert test.exact and test.splits == 20 and test.p_classes == pytest.approx(2 / 20)
-    other = group_test(routes_, held, ([0, 3], [1, 4]), 500, rng)
-    assert other.p_images > 0.05 and other.p_classes > 0.5
-
-
-def test_equal_routes_are_not_different():
-    held = np.repeat(np.eye(2, dtype=bool), 5, axis=0)
-    test = group_test(np.ones((10, 3), bool), held, ([0], [1]), 50, np.random.default_rng(0))
-    assert test.distance == 0 and test.p_images == 1 and test.p_classes == 1
-
-
 @pytest.mark.parametrize('options, parts', [
     (dict(), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters']),
     (dict(detections=True), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters', 'objects']),
@@ -96,7 +48,7 @@ def test_equal_routes_are_not_different():
     (dict(images=1), ['cost', 'heatmap', 'blocks_per_class', 'information', 'clusters']),
 ])
 def test_report(run_tool, tmp_path, options, parts):
-    out = run_tool(routes, write(tmp_path / 'd.json', **options))
+    out = run_tool(TOOL, write(tmp_path / 'd.json', **options))
     folder = tmp_path / 'd_routes'
     assert {path.stem for path in folder.glob('*.png')} == set(parts)
     page = (folder / 'report.html').read_text()
@@ -107,13 +59,13 @@ def test_report(run_tool, tmp_path, options, parts):
 
 
 def test_classes_without_images_and_files_that_are_gone_are_said(run_tool, tmp_path):
-    out = run_tool(routes, write(tmp_path / 'd.json'))
+    out = run_tool(TOOL, write(tmp_path / 'd.json'))
     assert 'Without images, and left out: none.' in out
     assert 'Left out: 40 of 40 image files were not found' in out
 
 
 def test_groups(run_tool, tmp_path):
-    out = run_tool(routes, write(tmp_path / 'd.json'), '--groups', 'animals=bird,cat', 'vehicles=car,truck',
+    out = run_tool(TOOL, write(tmp_path / 'd.json'), '--groups', 'animals=bird,cat', 'vehicles=car,truck',
                    '--permutations', 100, '--out-dir', tmp_path / 'new' / 'out')
     assert 'animals against vehicles: The mean routes of animals (30 images) and vehicles (30)' in out
     assert 'over images: p = 0.0099 (100 random' in out and 'over classes: p = 0.33 (all 6 divisions' in out
@@ -129,7 +81,7 @@ def test_groups(run_tool, tmp_path):
 ])
 def test_bad_options(run_tool, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):
-        run_tool(routes, write(tmp_path / 'd.json'), *arguments)
+        run_tool(TOOL, write(tmp_path / 'd.json'), *arguments)
 
 
 @pytest.mark.parametrize('change, message', [
@@ -145,19 +97,19 @@ def test_bad_dumps(run_tool, tmp_path, change, message):
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(SystemExit, match=message):
-        run_tool(routes, path)
+        run_tool(TOOL, path)
 
 
 def test_a_folder_that_cannot_be_made(run_tool, tmp_path):
     path = write(tmp_path / 'd.json')
     with pytest.raises(SystemExit, match='can be written to, but .*d.json cannot: File exists'):
-        run_tool(routes, path, '--out-dir', path)
+        run_tool(TOOL, path, '--out-dir', path)
 
 
 def test_files_that_are_no_dumps(run_tool, tmp_path):
     for text, message in (('', 'found an empty file'), ('{"format"', 'is not JSON')):
         (tmp_path / 'd.json').write_text(text)
         with pytest.raises(SystemExit, match=message):
-            run_tool(routes, tmp_path / 'd.json')
+            run_tool(TOOL, tmp_path / 'd.json')
     with pytest.raises(SystemExit, match='expected a dump of decisions, found nothing'):
-        run_tool(routes, tmp_path / 'nowhere.json')
+        run_tool(TOOL, tmp_path / 'nowhere.json')

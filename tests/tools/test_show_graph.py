@@ -1,11 +1,9 @@
 """show_graph.py: one PNG an image, for a detector and what it refuses."""
-from pathlib import Path
-
 import mmcv
 import numpy as np
 import pytest
-import show_graph
 
+TOOL = 'analysis_tools/show_graph.py'
 pytestmark = pytest.mark.e2e
 
 
@@ -18,26 +16,16 @@ def image(tmp_path):
 
 @pytest.mark.parametrize('name, blocks', [('aig', 8), ('dg', 8)])
 def test_a_detector(run_tool, configs, checkpoints, image, tmp_path, name, blocks):
-    out = run_tool(show_graph, configs[name], checkpoints[name], image, '--out-dir', tmp_path / 'out', '--device', 'cpu')
+    out = run_tool(TOOL, configs[name], checkpoints[name], image, '--out-dir', tmp_path / 'out', '--device', 'cpu')
     assert f' of {blocks} blocks ran, ' in out
     assert mmcv.imread(str(tmp_path / 'out' / 'a.png')).shape[2] == 3
 
 
-def test_equal_names_are_numbered():
-    names = show_graph.target_names(['x/a.jpg', 'y/a.png', 'b.jpg', 'z/a.jpg'], Path('out'))
-    assert [path.name for path in names] == ['a.png', 'a_1.png', 'b.png', 'a_2.png']
-
-
-def test_class_names():
-    assert 'person' in show_graph.class_names(dict(type='mmdet.CocoDataset'))
-    assert show_graph.class_names(dict(type='mmdet.CocoDataset', metainfo=dict(classes=('a', )))) == ('a', )
-
-
 def test_refusals(run_tool, configs, checkpoints, image, tmp_path):
     with pytest.raises(SystemExit, match='expected an image, found nothing at nowhere.jpg'):
-        run_tool(show_graph, configs['aig'], checkpoints['aig'], 'nowhere.jpg')
+        run_tool(TOOL, configs['aig'], checkpoints['aig'], 'nowhere.jpg')
     (tmp_path / 'text.jpg').write_text('no image')
     with pytest.raises(SystemExit, match='text.jpg cannot be read as one'):
-        run_tool(show_graph, configs['aig'], checkpoints['aig'], tmp_path / 'text.jpg')
+        run_tool(TOOL, configs['aig'], checkpoints['aig'], tmp_path / 'text.jpg')
     with pytest.raises(SystemExit, match='is not of the model that the config describes'):
-        run_tool(show_graph, configs['aig'], checkpoints['dg'], image)
+        run_tool(TOOL, configs['aig'], checkpoints['dg'], image)

@@ -6,32 +6,10 @@ Takes a run's folder, its .log or its vis_data/scalars.json; of several runs in 
 are sampled, over the global batch; those of evaluations (mmdyn.ComputeMetric) are deterministic, and are drawn too.
 """
 import argparse
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
 
-import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from mmdyn.launch import InputError, check_output_folder, exit_on_bad_input
-
-TRAINING, EVALUATION = 'open_rate/', 'compute/open_rate/'
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Open rates over a training.
-
-    Attributes:
-        blocks: L names.
-        steps: (T,) iterations.
-        values: (T, L).
-    """
-
-    blocks: list[str]
-    steps: np.ndarray
-    values: np.ndarray
+from mmdyn.analysis.open_rates import draw_open_rates
+from mmdyn.engine import exit_on_bad_input
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,92 +19,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def find_scalars(run: Path) -> Path:
-    """The scalars.json of a run.
-
-    Raises:
-        InputError: If there is none.
-    """
-    if run.suffix == '.json' and run.is_file():
-        return run
-    folder = run.parent if run.is_file() else run
-    # Runs are named by their time, so that the last one sorts last.
-    found = sorted(folder.glob('**/vis_data/scalars.json'))
-    if not found:
-        raise InputError('expected a run with vis_data/scalars.json, which LocalVisBackend writes, '
-                         f'found none in {run}')
-    return found[-1]
-
-
-def read_rows(path: Path) -> list[dict]:
-    try:
-        rows = [json.loads(line) for line in path.read_text(encoding='utf-8').splitlines() if line.strip()]
-    except ValueError as error:
-        raise InputError(f'expected lines of JSON, {path} has something else ({error})') from None
-    return [row for row in rows if isinstance(row, dict)]
-
-
-def read_rates(rows: list[dict], prefix: str) -> Optional[Rates]:
-    """What was logged under a prefix; None if nothing was. Of a resumed run, the later report of a step counts."""
-    kept = {row['step']: row for row in rows if 'step' in row and any(key.startswith(prefix) for key in row)}
-    if not kept:
-        return None
-    steps = sorted(kept)
-    blocks = [key.removeprefix(prefix) for key in kept[steps[-1]] if key.startswith(prefix)]
-    values = [[kept[step].get(prefix + block, np.nan) for block in blocks] for step in steps]
-    return Rates(blocks, np.array(steps), np.array(values))
-
-
-def evaluation_iterations(evaluation: Rates, rows: list[dict]) -> Rates:
-    """With iterations where the log counts evaluations in epochs."""
-    iterations = {row['epoch']: row['step'] for row in rows if 'epoch' in row and 'iter' in row and 'step' in row}
-    steps = np.array([iterations.get(step, step) for step in evaluation.steps])
-    return Rates(evaluation.blocks, steps, evaluation.values)
-
-
-def draw(training: Rates, evaluation: Optional[Rates]) -> Figure:
-    """Mean and spread over blocks above, every block below."""
-    blocks = training.blocks
-    figure = Figure(figsize=(9, 3.6 + 0.17 * len(blocks)), layout='constrained')
-    FigureCanvasAgg(figure)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 0.6 + 0.17 * len(blocks)))
-    top.fill_between(training.steps, training.values.min(axis=1), training.values.max(axis=1), color='#56B4E9',
-                     alpha=0.35, lw=0, label='from the least to the most open block')
-    top.plot(training.steps, training.values.mean(axis=1), color='#0072B2', label='mean, training (sampled)')
-    if evaluation is not None:
-        top.plot(evaluation.steps, evaluation.values.mean(axis=1), 'D', color='#D55E00', ms=5,
-                 label='mean, evaluation (deterministic)')
-    top.set(ylabel='open rate', ylim=(-0.02, 1.02))
-    top.legend(frameon=False, fontsize=8, loc='lower left')
-    # Cells reach half way to the neighbours.
-    middles = (training.steps[1:] + training.steps[:-1]) / 2
-    half = (training.steps[-1] - training.steps[0]) / max(2 * (len(training.steps) - 1), 1) or 0.5
-    edges = np.concatenate([[training.steps[0] - half], middles, [training.steps[-1] + half]])
-    picture = bottom.pcolormesh(edges, np.arange(len(blocks) + 1), training.values.T, cmap='cividis', vmin=0, vmax=1)
-    bottom.set_yticks(np.arange(len(blocks)) + 0.5, blocks, fontsize=7)
-    bottom.invert_yaxis()
-    bottom.set_xlabel('iteration')
-    figure.colorbar(picture, ax=bottom, label='open rate', fraction=0.04)
-    return figure
-
-
 def main() -> None:
     args = parse_args()
     with exit_on_bad_input():
-        path = find_scalars(args.run)
-        rows = read_rows(path)
-        training = read_rates(rows, TRAINING)
-        if training is None:
-            raise InputError(f'{path} has no open rates of blocks: they are logged every 50 iterations by '
-                             "dict(type='mmdyn.DynamicModelHook') for backbones with gates (ConvNet-AIG)")
-        out = args.out or path.with_name('open_rates.png')
-        check_output_folder(str(out.parent))
-    evaluation = read_rates(rows, EVALUATION)
-    if evaluation is not None:
-        evaluation = evaluation_iterations(evaluation, rows)
-    draw(training, evaluation).savefig(out, dpi=110)
-    last = ', '.join(f'{block} {rate:.2f}' for block, rate in zip(training.blocks, training.values[-1]))
-    print(f'{len(training.steps)} reports up to iteration {training.steps[-1]}; the last: {last}\npicture: {out}')
+        print(draw_open_rates(args.run, args.out))
 
 
 if __name__ == '__main__':

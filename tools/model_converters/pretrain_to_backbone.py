@@ -7,18 +7,10 @@ The detector then has init_cfg=dict(type='Pretrained', checkpoint=DST, prefix='b
 gets, lacks and leaves is reported; where it would be filled in part, nothing is written.
 """
 import argparse
-from collections import Counter
 from pathlib import Path
 
-import torch
-from mmdyn.checkpoints import CheckpointError, KeyMatch, read_checkpoint, state_dict_of
-from mmdyn.launch import check_file, exit_on_bad_input
-from mmdyn.launch.initial_weights import is_dynamic, match_backbone
-from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from torch import nn
-
-PREFIX = 'backbone.'
+from mmdyn.converters.pretrained_backbone import take_backbone
+from mmdyn.engine import exit_on_bad_input
 
 
 def parse_args() -> argparse.Namespace:
@@ -29,42 +21,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def build_backbone(path: str) -> nn.Module:
-    """The backbone of a config, without what it would be initialised from."""
-    check_file(path, 'a config file')
-    cfg = Config.fromfile(path)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return MODELS.build(dict(cfg.model.backbone, init_cfg=None))
-
-
-def report(match: KeyMatch, others: list[str]) -> str:
-    """What the detector's backbone gets, what it lacks and what stays behind."""
-    lines = [f'loaded:    {len(match.matched)} weights of the backbone, '
-             f'{sum(map(is_dynamic, match.matched))} of them in gates or routers',
-             f'missing:   {len(match.missing)}']
-    if match.missing:
-        lines[-1] += f', which start as they are built: {", ".join(match.missing[:3])} ...'
-    parts = Counter(key.partition('.')[0] for key in [*others, *(f'{PREFIX}{key}' for key in match.left_over)])
-    lines.append(f'left over: {sum(parts.values())}'
-                 + ''.join(f', {count} in {part}' for part, count in parts.items()))
-    return '\n'.join(lines)
-
-
 def main() -> None:
     args = parse_args()
     with exit_on_bad_input():
-        checkpoint = read_checkpoint(args.src)
-        weights = state_dict_of(checkpoint, args.src)
-        given = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)}
-        if not given:
-            raise CheckpointError(f'expected a classifier, with keys like {PREFIX}conv1.weight, found none in '
-                                  f'{args.src}; its first key is {next(iter(weights))}')
-        match = match_backbone(build_backbone(args.config), given, args.src)
-    args.dst.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(dict(state_dict={PREFIX + key: given[key] for key in match.matched},
-                    meta=dict(origin=Path(args.src).name)), args.dst)
-    print(report(match, [key for key in weights if not key.startswith(PREFIX)]))
-    print(f"init_cfg=dict(type='Pretrained', checkpoint='{args.dst}', prefix='{PREFIX}')")
+        print(take_backbone(args.src, args.dst, args.config))
 
 
 if __name__ == '__main__':

@@ -1,0 +1,121 @@
+"""Models of a config with the weights of a checkpoint."""
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..backbones.dynamic_backbone import DynamicBackbone
+from ..checkpoints import KeyMatch, read_state_dict
+from ..cost import CostAccount
+from ..engine import InputError, check_file
+
+
+def config_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config file of mmdet or mmpretrain, with a dynamic backbone')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values to override')
+    return parser
+
+
+def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """A config whose scope is made the default one.
+
+    Args:
+        path: Of the file.
+        options: Dotted key -> value to override, of ``--cfg-options``.
+    """
+    check_file(path, 'a config file')
+    cfg = Config.fromfile(path)
+    if options is not None:
+        cfg.merge_from_dict(dict(options))
+    if 'data_preprocessor' in cfg:
+        # MMPretrain's configs have it beside the model; a Runner puts it inside.
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return cfg
+
+
+def default_folder(config: str) -> Path:
+    """Where the results of a config's analysis go unless said otherwise."""
+    return Path('work_dirs') / Path(config).stem
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """The model, without fetching what it would be initialised from.
+
+    Raises:
+        InputError: If its backbone is static.
+    """
+    config = dict(cfg.model, init_cfg=None)
+    if 'backbone' in config:
+        config['backbone'] = dict(config['backbone'], init_cfg=None)
+    model = MODELS.build(config)
+    if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
+        raise InputError('expected a config with a dynamic backbone, such as '
+                         "backbone=dict(type='mmdyn.AIGResNet', ...), "
+                         f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
+    return model
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
+    """Compares weights with what a model expects.
+
+    Args:
+        model: To be loaded.
+        weights: Name -> tensor.
+        path: Where they are from, for the messages.
+        prefix: Only what is named so counts.
+
+    Returns:
+        A sentence on what matched.
+
+    Raises:
+        InputError: If something is missing, left over or of another shape, as where the checkpoint is of a network of
+            another depth, or of a static one.
+    """
+    wanted, given = ({name: value for name, value in named.items() if name.startswith(prefix)}
+                     for named in (model.state_dict(), weights))
+    match = KeyMatch.of(wanted, given)
+    if not match.is_complete:
+        raise InputError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
+                         f'static backbone?): {match.summary()}\n{match.details()}')
+    return match.summary()
+
+
+def load_weights(model: nn.Module, path: str, prefix: str = '') -> str:
+    """Loads a checkpoint of which everything must fit; arguments, result and errors are those of `check_weights`."""
+    weights = read_state_dict(path)
+    summary = check_weights(model, weights, path, prefix)
+    model.load_state_dict(weights, strict=False)
+    return summary
+
+
+def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:
+    """Raises InputError if an image would be smaller than one cell of the backbone's coarsest feature map."""
+    stride = account.stride
+    if min(size) < stride:
+        raise InputError(f'{name} expects at least {stride} x {stride} pixels, the stride of this backbone, '
+                         f'got {size[0]} x {size[1]}')
+
+
+def validation_images(build: Callable[[], DataLoader]) -> DataLoader:
+    """The loader of the validation set.
+
+    Args:
+        build: Builds it.
+
+    Raises:
+        InputError: If it has no images.
+    """
+    try:
+        loader = build()
+    except ValueError as error:  # mmengine cannot pack a list of no images
+        raise InputError(f'val_dataloader.dataset: expected images, it cannot be built ({error})') from error
+    if not len(loader.dataset):
+        raise InputError('val_dataloader.dataset: expected images, found none')
+    return loader

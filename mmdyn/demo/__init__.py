@@ -1,0 +1,1 @@
+"""A set of drawn pictures, and a small detector that is trained on them."""

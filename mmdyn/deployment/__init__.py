@@ -1,0 +1,1 @@
+"""Dynamic backbones for other runtimes than PyTorch."""
