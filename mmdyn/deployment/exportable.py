@@ -109,7 +109,9 @@ class ExportableDG(Exportable):
         rectify: Callable = torch.relu if residuals[1].activation is not None and not whole else nn.Identity()
         maps: list[Tensor] = []
         columns = [x.new_zeros(len(x), nodes)]  # column j: the weights with which vertex j reads each node
-        rows, outputs, alive = [], [], []
+        rows: list[Tensor] = []
+        outputs: list[Tensor] = []
+        alive: list[Tensor] = []
         for j, residual in enumerate(residuals):
             if j == 0:
                 y = residual.branch(x)

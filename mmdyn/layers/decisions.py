@@ -19,7 +19,7 @@ class Decisions:
         input_size: (H, W) of the padded input.
         gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs.
         gate_logits: block name -> (N,) logits of the open probability.
-        gate_features: block name -> (N, channels), what gates that know the classes classified.
+        gate_features: block name -> (N, channels), what confidence gates classified.
         adjacency: stage name (``layer1``) -> (N, n+1, n+1) edge weights, strictly upper
             triangular; entry (i, j) is the weight with which node j reads node i.
         target_rates: block name -> target rate; only blocks that have one.

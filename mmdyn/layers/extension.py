@@ -1,5 +1,4 @@
 """Adds behaviour to modules that are built already, without renaming anything in them."""
-from functools import lru_cache
 from typing import Any
 
 from torch import nn
@@ -36,12 +35,18 @@ def extend(module: nn.Module, extension: type[Extension], name: str) -> None:
     module.name_in_backbone = name
 
 
-@lru_cache(maxsize=None)
-def _extended(extension: type[Extension], original: type[nn.Module]) -> type[nn.Module]:
-    return type(f'{extension.prefix}{original.__name__}', (extension, original), {'__module__': original.__module__})
+# Made once: two modules of one class must stay of one class.
+_CLASSES: dict[tuple[type, type], type] = {}
 
 
-def _blank(extension: type[Extension], original: type[nn.Module]) -> nn.Module:
+def _extended(extension: type, original: type) -> type:
+    bases = extension, original
+    if bases not in _CLASSES:
+        name = f'{extension.prefix}{original.__name__}'  # type: ignore[attr-defined]
+        _CLASSES[bases] = type(name, bases, {'__module__': original.__module__})
+    return _CLASSES[bases]
+
+
+def _blank(extension: type, original: type) -> nn.Module:
     """An instance without state, which unpickling and copying fill in."""
-    cls = _extended(extension, original)
-    return cls.__new__(cls)
+    return object.__new__(_extended(extension, original))

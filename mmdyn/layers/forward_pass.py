@@ -68,6 +68,8 @@ class ForwardPass:
         Returns:
             (N, C) or (M, C), float32 or wider.
         """
+        if is_traced():
+            return self._pool(features, images)
         # A block that was closed for all images hands on the map that it read.
         if self._pooled is None or self._pooled[0] is not features:
             self._pooled = features, self._pool(features, images)

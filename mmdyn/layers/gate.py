@@ -34,7 +34,7 @@ class GateOutput(NamedTuple):
     Attributes:
         decision: (N,), 0 or 1 (policy ``'expected'``: the open probability).
         logit: (N,), of the open probability.
-        features: (N, channels), what the gate classified, of one that knows the classes.
+        features: (N, channels), what the gate classified, of a confidence gate.
     """
     decision: Tensor
     logit: Tensor
@@ -222,7 +222,7 @@ class ConfidenceGate(BaseGate):
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f'gate num_classes must be an int of at least 2, got {num_classes!r}')
         if self.target_rate is not None or self.open_probability == 'calibrated':
-            raise ValueError('a gate that knows the classes runs the blocks that doubt needs: expected no target rate '
+            raise ValueError('a confidence gate runs the blocks that doubt needs: expected no target rate '
                              f'and a number as open_probability, got {self.target_rate} and {self.open_probability!r}')
         # In doubt whatever the image, until there is a classifier.
         self.fc = nn.Linear(in_channels, num_classes).requires_grad_(False)

@@ -69,6 +69,6 @@ class ComputeBudgetLoss(nn.Module):
             return
         self._warned = True
         why = (f'{lowest:.3f} of the dense cost is that of what always runs' if learns else
-               'no decision has a gradient (frozen gates, or gates that know the classes)')
+               'no decision has a gradient (frozen gates, or confidence gates)')
         warnings.warn(f'ComputeBudgetLoss has target {self.target}, but {why}; the target cannot be reached',
                       stacklevel=2)

@@ -16,7 +16,7 @@ class GateClassLoss(nn.Module):
 
     Supervises the features between the blocks (deeply-supervised nets: Lee et al., AISTATS 2015,
     arXiv 1409.5185, equation 3), with one classifier for all depths and for the model's own
-    scores. For classifiers with gates that know the classes
+    scores. For classifiers with confidence gates
     (:class:`mmdyn.layers.gate.ConfidenceGate`), which it keeps equal to that classifier.
 
     Args:
@@ -62,7 +62,7 @@ class GateClassLoss(nn.Module):
             gate.fc.bias.copy_(0 if classifier.bias is None else classifier.bias)
 
     def forward(self, decisions: Decisions, labels: Tensor) -> Optional[Tensor]:
-        """Returns the scalar loss; None where no gate knows the classes.
+        """Returns the scalar loss; None where no gate is a confidence gate.
 
         Args:
             decisions: Of N images.

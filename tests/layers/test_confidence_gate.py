@@ -1,4 +1,4 @@
-"""The gate that knows the classes: its open probability, and that it starts in doubt."""
+"""The confidence gate: its open probability, and that it starts in doubt."""
 import pytest
 import torch
 

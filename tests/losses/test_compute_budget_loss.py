@@ -58,7 +58,7 @@ def test_nothing_to_leave_out_is_no_loss():
 
 @pytest.mark.parametrize('target, learns, why', [
     (0.2, True, '0.250 of the dense cost is that of what always runs'),
-    (0.5, False, 'no decision has a gradient (frozen gates, or gates that know the classes)'),
+    (0.5, False, 'no decision has a gradient (frozen gates, or confidence gates)'),
 ])
 def test_a_target_out_of_reach_is_named_once(target, learns, why, recwarn):
     loss = ComputeBudgetLoss(target=target)
