@@ -1,11 +1,13 @@
 """MobileNetV2 with gated blocks (ConvNet-AIG)."""
+from mmdet.models.backbones import MobileNetV2
+
 from ..registry import MODELS
 from .aig_backbone import AIGBackbone
 from .families import MobileNetV2Family
 
 
 @MODELS.register_module()
-class AIGMobileNetV2(AIGBackbone, MobileNetV2Family):
+class AIGMobileNetV2(AIGBackbone, MobileNetV2Family, MobileNetV2):
     """MMDetection's ``MobileNetV2`` (any widen factor) with gated blocks.
 
     Gates have the ten blocks with a shortcut; the seven that change stride or width have none, and always run.

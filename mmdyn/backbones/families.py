@@ -1,15 +1,15 @@
 """MMDetection's families of backbones, as a dynamic one needs them: what runs before the stages, and their names."""
 from typing import Union
 
-from mmdet.models.backbones import MobileNetV2, RegNet, ResNet
+from mmdet.models.backbones import RegNet
 from mmdet.models.backbones.resnext import Bottleneck
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..layers.max_pool import max_pool
 
 
-class ResNetFamily(ResNet):
-    """ResNet, ResNeXt and the ResNets for CIFAR-10."""
+class ResNetFamily(nn.Module):
+    """Mixin for ResNet, ResNeXt and the ResNets for CIFAR-10."""
 
     @property
     def stage_names(self) -> list[str]:
@@ -20,8 +20,8 @@ class ResNetFamily(ResNet):
         return max_pool(self.maxpool, x)
 
 
-class RegNetFamily(RegNet):
-    """RegNet, with a preset more than MMDetection has, and with words where that asserts.
+class RegNetFamily(nn.Module):
+    """Mixin for RegNet, with a preset more than MMDetection has, and with words where that asserts.
 
     Args:
         arch: One of :attr:`arch_settings`, ``'regnetx_600mf'``, or a dict of RegNet parameters.
@@ -54,8 +54,8 @@ class RegNetFamily(RegNet):
         return self.relu(self.norm1(self.conv1(images)))
 
 
-class MobileNetV2Family(MobileNetV2):
-    """MobileNetV2: the last of its stages is a 1x1 convolution."""
+class MobileNetV2Family(nn.Module):
+    """Mixin for MobileNetV2: the last of its stages is a 1x1 convolution."""
 
     @property
     def stage_names(self) -> list[str]:
