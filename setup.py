@@ -31,8 +31,8 @@ EXTRAS = {
     'analysis': ['torchattacks>=3.5'],
     # tools/deployment; needs torch >= 2.6
     'deploy': ['onnx', 'onnxscript', 'onnxruntime'],
-    # scikit-learn: two of MMDetection's own heads that the tests train import it.
-    'dev': ['pytest', 'hypothesis', 'safetensors', 'scikit-learn', 'ruff', 'mypy'],
+    # scikit-learn: two of MMDetection's own heads that the tests train import it. grad-cam puts a hook on a stage.
+    'dev': ['pytest', 'hypothesis', 'safetensors', 'scikit-learn', 'grad-cam', 'ruff', 'mypy'],
 }
 
 

@@ -68,7 +68,7 @@ def test_everything_is_made_once(run: Run, tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert first.steps == STEPS
     assert first.stdout == f'{tmp_path}/venv/bin/python\n'
-    assert 'about 18 minutes' in first.stderr
+    assert 'about 7 minutes' in first.stderr
     second = run()
     assert second.steps == ['doctor'] and second.stdout == first.stdout and second.stderr == ''
 
