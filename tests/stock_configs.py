@@ -29,9 +29,11 @@ COUNTERPARTS = {
     'ResNet': ('AIGResNet', 'DGResNet'),
     'mmpretrain.ResNet': ('AIGResNet', 'DGResNet'),
     'ResNeXt': ('AIGResNeXt', 'DGResNeXt'),
-    'RegNet': ('DGRegNet', ),
-    'MobileNetV2': ('DGMobileNetV2', ),
+    'RegNet': ('AIGRegNet', 'DGRegNet'),
+    'MobileNetV2': ('AIGMobileNetV2', 'DGMobileNetV2'),
 }
+# Of these there are few configs, and each is tried with both counterparts.
+FEW = ('RegNet', 'MobileNetV2')
 # What costs time and tells nothing about a backbone: option -> its largest value here.
 LARGEST = dict(num=32, nms_pre=50, max_per_img=5, num_proposals=5, fc_out_channels=32, feedforward_channels=32,
                num_queries=12, num_points=256)
@@ -135,20 +137,23 @@ def find(*, everything: bool) -> list[str]:
     return firsts
 
 
-def dynamic_model(name: str) -> dict:
-    """The model of a stock config, with a dynamic backbone, shrunk and without checkpoints.
+def choices(name: str) -> tuple[int, ...]:
+    """Which counterparts a config is tried with, 0 (AIG) or 1 (DG): always the same, and half of the configs either."""
+    few = any(backbone.type in FEW for backbone in backbones(Config.fromfile(ROOT / name).model))
+    return (0, 1) if few else (zlib.crc32(name.encode()) % 2, )
 
-    Of two counterparts, AIG and DG, a config always gets the same one, and half of the configs either.
-    """
+
+def dynamic_model(name: str, choice: int) -> dict:
+    """The model of a stock config, with the chosen dynamic backbone, shrunk and without checkpoints."""
     model = Config.fromfile(ROOT / name).model
     if isinstance(model.get('teacher_config'), str):
         teacher = Config.fromfile(ROOT / Path(model.teacher_config).relative_to('configs'))
         model.teacher_config = dict(model=teacher.model)
     for backbone in backbones(model):
-        counterparts = COUNTERPARTS[backbone.type]
+        counterpart = COUNTERPARTS[backbone.type][choice]
         if backbone.type != 'MobileNetV2':
             backbone.zero_init_residual = False  # branches of zeros would give gates no gradient in the first step
-        backbone.type = 'mmdyn.' + counterparts[zlib.crc32(name.encode()) % len(counterparts)]
+        backbone.type = f'mmdyn.{counterpart}'
     for part in nested(model):
         if 'score_thr' in part and name.startswith(ANY_SCORE):
             part.score_thr = 0.0
@@ -218,12 +223,12 @@ class Outcome:
     predictions: int
 
 
-def run(name: str) -> Outcome:
-    """Builds a config's model with a dynamic backbone, trains a step and predicts."""
+def run(name: str, choice: int) -> Outcome:
+    """Builds a config's model with one of its dynamic backbones, trains a step and predicts."""
     init_default_scope('mmdet')
     for count in ('iter', 'epoch'):  # some losses ask how far the training is
         MessageHub.get_current_instance().update_info(count, 0)
-    cfg = dynamic_model(name)
+    cfg = dynamic_model(name, choice)
     model = MODELS.build(cfg)
     model.init_weights()  # some of MMDetection's parameters are unset memory until then
     model.train()  # which returns nothing in some of MMDetection's models

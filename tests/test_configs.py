@@ -1,9 +1,12 @@
 """Every config that is shipped builds its model, and says only what it should."""
 from pathlib import Path
 
+import mmdyn
 import pytest
+from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from stock_configs import deciders_that_learn
 
 from mmdyn.backbones.dynamic_backbone import DynamicBackbone
 
@@ -30,6 +33,31 @@ def test_builds(path):
     if getattr(built, 'node', None) == 'block':
         assert cfg.optim_wrapper.paramwise_cfg.custom_keys['.router.'].lr_mult < 1
         assert any('.router.' in name for name, _ in built.named_parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', [path for path in FILES if path.stem.endswith('_1x_coco')
+                                  and ('regnet' in path.stem or 'mobilenet' in path.stem)], ids=lambda path: path.stem)
+def test_the_task_teaches_every_gate_or_router(path):
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.default_scope)
+    from mmengine.registry import MODELS
+    cfg.model.backbone.init_cfg = None
+    if 'MobileNet' not in cfg.model.backbone.type:
+        cfg.model.backbone.zero_init_residual = False  # or a first step would see branches of zeros
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    hook, = (hook for hook in cfg.custom_hooks if hook.type == 'mmdyn.DynamicModelHook')
+    mmdyn.attach(model, losses=hook.get('losses', []))
+    model.train()
+    batch = model.data_preprocessor(demo_mm_inputs(2, [(3, 64, 64)] * 2, num_classes=80), True)
+    losses = model(**batch, mode='loss')
+    held = losses.pop('loss_target_rate', None)
+    assert (held is not None and held > 0) == bool(model.backbone.target_rates)
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    learn = deciders_that_learn(model)
+    assert loss.isfinite() and learn and all(learn.values()), learn
 
 
 @pytest.mark.parametrize('folder', ['convnet_aig', 'dg_net'])

@@ -9,14 +9,16 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from stock_configs import deciders_that_learn, nested
 
-# Config -> the backbone in place of its own, and what that needs said otherwise.
-CLASSIFIERS = {
-    'resnet/resnet18_8xb32_in1k.py': ('AIGResNet', {}),
-    'resnet/resnetv1d50_8xb32_in1k.py': ('DGResNet', dict(deep_stem=True, avg_down=True)),
-    'resnext/resnext50-32x4d_8xb32_in1k.py': ('AIGResNeXt', dict(base_width=4)),
-    'regnet/regnetx-400mf_8xb128_in1k.py': ('DGRegNet', {}),
-    'mobilenet_v2/mobilenet-v2_8xb32_in1k.py': ('DGMobileNetV2', dict(out_indices=(7, ))),
-}
+# A config, the backbone in place of its own, and what that needs said otherwise.
+CLASSIFIERS = [
+    ('resnet/resnet18_8xb32_in1k.py', 'AIGResNet', {}),
+    ('resnet/resnetv1d50_8xb32_in1k.py', 'DGResNet', dict(deep_stem=True, avg_down=True)),
+    ('resnext/resnext50-32x4d_8xb32_in1k.py', 'AIGResNeXt', dict(base_width=4)),
+    ('regnet/regnetx-400mf_8xb128_in1k.py', 'AIGRegNet', {}),
+    ('regnet/regnetx-400mf_8xb128_in1k.py', 'DGRegNet', {}),
+    ('mobilenet_v2/mobilenet-v2_8xb32_in1k.py', 'AIGMobileNetV2', dict(out_indices=(7, ))),
+    ('mobilenet_v2/mobilenet-v2_8xb32_in1k.py', 'DGMobileNetV2', dict(out_indices=(7, ))),
+]
 SEGMENTORS = {
     'fcn/fcn_r50-d8_4xb2-40k_cityscapes-512x1024.py': 'AIGResNet',
     'pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py': 'DGResNet',
@@ -37,12 +39,12 @@ def stock_model(project: str, name: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', CLASSIFIERS)
-def test_mmpretrain(name: str) -> None:
+@pytest.mark.parametrize('name, family, options', CLASSIFIERS, ids=lambda value: value if isinstance(value, str) else '')
+def test_mmpretrain(name: str, family: str, options: dict) -> None:
     from mmpretrain.registry import MODELS
     from mmpretrain.structures import DataSample
     init_default_scope('mmpretrain')
-    config, (family, options) = stock_model('mmpretrain', name), CLASSIFIERS[name]
+    config = stock_model('mmpretrain', name)
     config.backbone.update(type=f'mmdyn.{family}', norm_eval=False, **options)
     config.backbone.pop('width_per_group', None)  # base_width, in MMDetection's ResNeXt
     model = MODELS.build(config).train()

@@ -26,7 +26,8 @@ PUBLISHED = {'r50': 25.56, 'r101': 44.55, 'x50-32x4d': 25.03, 'regnetx-600mf': 6
 TORCHVISION = {'r50': 'resnet50', 'r101': 'resnet101', 'x50-32x4d': 'resnext50_32x4d',
                'regnetx-1.6gf': 'regnet_x_1_6gf', 'mobilenet-v2': 'mobilenet_v2'}
 EVERYTHING = bool(os.environ.get('MMDYN_TEST_ALL'))
-QUICK = ('aig-r50_', 'dg-r50_', 'dg-mobilenet-v2_', 'dg-regnetx-600mf_', 'dg-x50')
+QUICK = ('aig-r50_', 'aig-mobilenet-v2_', 'aig-regnetx-600mf_', 'dg-r50_', 'dg-mobilenet-v2_', 'dg-regnetx-600mf_',
+         'dg-x50')
 
 
 def network(config: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from stock_configs import EXCEPTIONS, NEEDS, find, lookup, run
+from stock_configs import EXCEPTIONS, NEEDS, choices, find, lookup, run
 
 EVERYTHING = bool(os.environ.get('MMDYN_TEST_ALL'))  # or one config a folder
 
@@ -26,7 +26,8 @@ def test_a_stock_config_trains_and_predicts(name: str) -> None:
         pytest.skip(reason)
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f'needs the package {package}')
-    outcome = run(name)
-    assert torch.isfinite(outcome.loss)
-    assert outcome.deciders and all(outcome.deciders.values()), outcome.deciders
-    assert outcome.predictions == outcome.pictures
+    for choice in choices(name):
+        outcome = run(name, choice)
+        assert torch.isfinite(outcome.loss)
+        assert outcome.deciders and all(outcome.deciders.values()), outcome.deciders
+        assert outcome.predictions == outcome.pictures

@@ -4,3 +4,4 @@ model = dict(backbone=dict(type='mmdyn.DGRegNet', out_indices=(3, ), norm_eval=F
 custom_hooks = [*_base_.custom_hooks, dict(type='mmdyn.DynamicModelHook')]
 val_evaluator = [_base_.val_evaluator, dict(type='mmdyn.ComputeMetric')]
 test_evaluator = val_evaluator
+default_hooks = dict(checkpoint=dict(type='mmdyn.AtomicCheckpointHook'))

@@ -37,17 +37,19 @@ COMMON = dict(with_cp=st.booleans(), norm_eval=st.booleans(), frozen_stages=st.i
 RESNET = COMMON | dict(style=st.sampled_from(['pytorch', 'caffe']), deep_stem=st.booleans(), avg_down=st.booleans(),
                        zero_init_residual=st.booleans())
 CIFAR = dict(depth=st.just(20), base_channels=st.sampled_from([4, 8]), shortcut=st.sampled_from('AB'))
+REGNET = dict(arch=st.fixed_dictionaries(dict(
+    w0=st.just(8), wa=st.just(6.0), wm=st.just(2.0), group_w=st.just(8), bot_mul=st.just(1.0), depth=st.integers(8, 14))))
+MOBILENET = dict(widen_factor=st.sampled_from([0.1, 0.25]))
 # What each family always gets, and what it may get.
 FAMILIES = {
     'AIGResNet': (dict(depth=st.sampled_from([18, 34, 50]), base_channels=st.sampled_from([4, 8])), RESNET | AIG),
     'AIGResNeXt': (dict(depth=st.just(50), base_channels=st.just(8), groups=st.sampled_from([1, 2, 4])), RESNET | AIG),
     'DGResNet': (dict(depth=st.sampled_from([18, 34, 50]), base_channels=st.sampled_from([4, 8])), RESNET | DG),
     'DGResNeXt': (dict(depth=st.just(50), base_channels=st.just(8), groups=st.sampled_from([1, 2, 4])), RESNET | DG),
-    'DGRegNet': (dict(arch=st.fixed_dictionaries(dict(
-        w0=st.just(8), wa=st.just(6.0), wm=st.just(2.0), group_w=st.just(8), bot_mul=st.just(1.0),
-        depth=st.integers(8, 14)))), COMMON | DG),
-    'DGMobileNetV2': (dict(widen_factor=st.sampled_from([0.1, 0.25])),
-                      COMMON | DG | dict(init=st.sampled_from([None, 'complete', 'static']))),
+    'AIGRegNet': (REGNET, COMMON | AIG),
+    'DGRegNet': (REGNET, COMMON | DG),
+    'AIGMobileNetV2': (MOBILENET, COMMON | AIG),
+    'DGMobileNetV2': (MOBILENET, COMMON | DG | dict(init=st.sampled_from([None, 'complete', 'static']))),
     'AIGResNetCIFAR': (CIFAR, COMMON | AIG),
     'DGResNetCIFAR': (CIFAR, COMMON | DG),
 }

@@ -8,17 +8,20 @@ import pytest
 import torch
 from mmcv.cnn.bricks import ContextBlock
 from mmdet.models.backbones import MobileNetV2, RegNet, ResNet, ResNeXt, resnext
-from mmdyn.backbones import AIGResNet, AIGResNeXt, DGMobileNetV2, DGRegNet, DGResNet, DGResNeXt
+from mmdyn.backbones import (AIGMobileNetV2, AIGRegNet, AIGResNet, AIGResNeXt, DGMobileNetV2, DGRegNet, DGResNet,
+                             DGResNeXt)
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 PARENTS = {
-    AIGResNet: ResNet, DGResNet: ResNet, AIGResNeXt: ResNeXt, DGResNeXt: ResNeXt, DGRegNet: RegNet,
-    DGMobileNetV2: MobileNetV2
+    AIGResNet: ResNet, DGResNet: ResNet, AIGResNeXt: ResNeXt, DGResNeXt: ResNeXt, AIGRegNet: RegNet, DGRegNet: RegNet,
+    AIGMobileNetV2: MobileNetV2, DGMobileNetV2: MobileNetV2
 }
 RESNETS = {AIGResNet: dict(depth=18, base_channels=4), DGResNet: dict(depth=18, base_channels=4)}
 RESNEXTS = {AIGResNeXt: dict(depth=50, groups=4, base_width=4), DGResNeXt: dict(depth=50, groups=4, base_width=4)}
-DEFAULTS = RESNETS | RESNEXTS | {DGRegNet: dict(arch='regnetx_400mf'), DGMobileNetV2: dict(widen_factor=0.25)}
+REGNETS = {AIGRegNet: dict(arch='regnetx_400mf'), DGRegNet: dict(arch='regnetx_400mf')}
+MOBILENETS = {AIGMobileNetV2: dict(widen_factor=0.25), DGMobileNetV2: dict(widen_factor=0.25)}
+DEFAULTS = RESNETS | RESNEXTS | REGNETS | MOBILENETS
 PLUGINS = [dict(cfg=dict(type='ContextBlock', ratio=1. / 16), stages=(False, True, True, True), position='after_conv3')]
 GN = dict(type='GN', num_groups=4, requires_grad=True)
 BOTTLENECK = dict(depth=50, base_channels=8)
@@ -42,9 +45,9 @@ SHAPES = sum((cases(classes, **options) for classes, options in [
     (RESNETS, dict(avg_down=True)), (RESNETS, dict(stem_channels=8)), (RESNETS, dict(num_stages=3, strides=(1, 2, 2),
      dilations=(1, 1, 1), out_indices=(2, ))), (RESNETS, dict(strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))),
     (RESNETS, dict(BOTTLENECK, plugins=PLUGINS)), (RESNEXTS, dict(plugins=PLUGINS)),
-    ({DGMobileNetV2: None}, dict(out_indices=tuple(range(8)))), ({DGMobileNetV2: None}, dict(widen_factor=0.5)),
-    ({DGMobileNetV2: None}, dict(act_cfg=dict(type='ReLU'))), ({DGRegNet: None}, dict(arch='regnetx_800mf')),
-    ({DGRegNet: None}, dict(arch='regnetx_1.6gf')),
+    (MOBILENETS, dict(out_indices=tuple(range(8)))), (MOBILENETS, dict(widen_factor=0.5)),
+    (MOBILENETS, dict(act_cfg=dict(type='ReLU'))), (REGNETS, dict(arch='regnetx_800mf')),
+    (REGNETS, dict(arch='regnetx_1.6gf')),
 ]), [])
 
 
@@ -107,10 +110,10 @@ BAD = [(ours, options) for ours in RESNETS for options in (
     dict(depth=50, plugins=[dict(PLUGINS[0], position='x')]),
     dict(init_cfg=dict(type='Pretrained'), pretrained='x'), dict(pretrained=0), dict(out_indices=(4, ), num_stages=4))]
 BAD += [(ours, dict(depth=18)) for ours in RESNEXTS]
-BAD += [(DGMobileNetV2, options) for options in (
+BAD += [(ours, options) for ours in MOBILENETS for options in (
     dict(out_indices=[8]), dict(frozen_stages=8), dict(init_cfg=dict(type='Pretrained'), pretrained='x'),
     dict(pretrained=0))]
-BAD += [(DGRegNet, options) for options in (dict(strides=(1, )), dict(pretrained=0))]
+BAD += [(ours, options) for ours in REGNETS for options in (dict(strides=(1, )), dict(pretrained=0))]
 
 
 @pytest.mark.parametrize('ours, options', BAD, ids=lambda value: getattr(value, '__name__', None) or '-'.join(value))

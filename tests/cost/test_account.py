@@ -26,6 +26,10 @@ AIG = [
     dict(type='mmdyn.AIGResNet', depth=101, **SMALL),
     dict(type='mmdyn.AIGResNet', depth=152, **SMALL),
     dict(type='mmdyn.AIGResNeXt', depth=50, groups=4, base_width=4, **SMALL),
+    dict(type='mmdyn.AIGRegNet', arch='regnetx_400mf'),
+    dict(type='mmdyn.AIGRegNet', arch='regnetx_600mf', target_rates=[1, .5, 1, None] + [.5] * 8 + [1, 0, 0, None]),
+    dict(type='mmdyn.AIGMobileNetV2', widen_factor=0.5),
+    dict(type='mmdyn.AIGMobileNetV2', out_indices=(1, 2, 4, 6), target_rates=0.5),
     dict(type='mmdyn.AIGResNetCIFAR', depth=20),
     dict(type='mmdyn.AIGResNetCIFAR', depth=20, shortcut='B'),
 ]
