@@ -59,7 +59,9 @@ def test_import_arrows(path):
         if top == 'mmdyn' and rest:
             assert rest[0] in allowed or rest[0] == '__version__', f'{part} must not import {name}'
         if part in ('functional', 'checkpoints'):
-            assert top not in ('mmdet', 'mmcv', 'mmpretrain'), f'{part} must not import {name}'
+            assert top not in ('mmdet', 'mmcv', 'mmpretrain', 'mmengine'), f'{part} must not import {name}'
+        if part == 'functional':  # tensors in, tensors out
+            assert not name.startswith('torch.nn') or name.startswith('torch.nn.functional'), name
 
 
 def test_the_registry_is_import_light():

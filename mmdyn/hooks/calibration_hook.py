@@ -6,6 +6,7 @@ import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
 from ..backbones.aig_backbone import AIGBackbone
@@ -19,9 +20,9 @@ class CalibrationHook(Hook):
 
     While training, a gate's logits come from sampled gates before it and from batch statistics;
     at evaluation both are gone, and the quantile at which a target share of images opened may
-    open another share. So the quantiles are settled once more at the end of each epoch (or every
-    ``interval`` iterations), before the checkpoint is written. For gates with
-    ``open_probability='calibrated'``.
+    open another share. So the quantiles are settled once more at the end of each epoch, or, where
+    training counts in iterations, before each validation; before the checkpoint is written. For
+    gates with ``open_probability='calibrated'``.
 
     Augmentation shifts a gate's logits too: a gate that was calibrated on crops with black borders
     (CIFAR-10) met a target of 0.52 with rates between 0.11 and 0.61 on whole pictures. ``dataloader``
@@ -30,8 +31,12 @@ class CalibrationHook(Hook):
     Args:
         num_batches: Batches to run.
         dataloader: Config of the dataloader that they come from; by default that of training.
-        interval: Epochs between two calibrations; or iterations, without ``by_epoch``.
-        by_epoch: Whether training counts in epochs. The end of the training always calibrates.
+        interval: Epochs between two calibrations, 1 by default; or iterations, by default those
+            between two validations. The end of the training always calibrates.
+        by_epoch: Whether ``interval`` counts epochs. By default it counts what the training loop does.
+
+    Raises:
+        ValueError: Naming the option; or if epochs are to be counted in a loop that has none.
     """
 
     priority = 'LOW'  # before CheckpointHook, which is VERY_LOW
@@ -40,9 +45,10 @@ class CalibrationHook(Hook):
                  *,
                  num_batches: int = 50,
                  dataloader: Optional[dict] = None,
-                 interval: int = 1,
-                 by_epoch: bool = True) -> None:
-        for name, value in dict(num_batches=num_batches, interval=interval).items():
+                 interval: Optional[int] = None,
+                 by_epoch: Optional[bool] = None) -> None:
+        given = dict(num_batches=num_batches) if interval is None else dict(num_batches=num_batches, interval=interval)
+        for name, value in given.items():
             if check_number(name, value, 1) != int(value):
                 raise ValueError(f'{name} must be an int of at least 1, got {value!r}')
         self.num_batches = num_batches
@@ -51,7 +57,16 @@ class CalibrationHook(Hook):
         self.by_epoch = by_epoch
 
     def before_train(self, runner) -> None:
-        """Builds the dataloader, so that a wrong config is found before the training."""
+        """Looks at the loop and builds the dataloader, so that a wrong config is found before the training."""
+        loop = runner.train_loop
+        counts_epochs = not isinstance(loop, IterBasedTrainLoop)
+        if self.by_epoch is None:
+            self.by_epoch = counts_epochs
+        elif self.by_epoch and not counts_epochs:
+            raise ValueError('CalibrationHook: by_epoch=True needs a training loop that counts epochs, got an '
+                             f'{type(loop).__name__}; leave by_epoch out')
+        if self.interval is None:
+            self.interval = 1 if self.by_epoch else loop.val_interval
         if self.dataloader is None:
             self.dataloader = runner.train_dataloader
         else:

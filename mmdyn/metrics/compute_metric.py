@@ -25,8 +25,9 @@ class ComputeMetric(BaseMetric):
 
     Mean, standard deviation and 5, 50 and 95 % percentiles of GMACs an image, each image at its
     own size (:class:`mmdyn.cost.CostAccount`); the ratio of the mean to that of the dense
-    backbone; the open rate of each gate, or of each node of a wired stage. Goes beside the metric
-    of accuracy::
+    backbone; the open rate of each gate, or of each node of a wired stage; and how much the open
+    probability of each gate spreads over the images, with a warning in words where a gate says
+    about the same of every image. Goes beside the metric of accuracy::
 
         val_evaluator = [dict(type='CocoMetric', ...), dict(type='mmdyn.ComputeMetric')]
 
@@ -103,6 +104,8 @@ def _record(sample: dict, labels: Optional[np.ndarray], boxes: Optional[np.ndarr
         target_rates=dict(decisions.target_rates),
         adjacency={stage: value[0].detach().cpu().numpy()
                    for stage, value in decisions.adjacency.items()},
+        open_probabilities={name: logit[0].double().sigmoid().item()
+                            for name, logit in decisions.gate_logits.items()},
         labels=labels,
         areas=None if boxes is None else (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 

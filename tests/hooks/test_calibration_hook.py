@@ -22,7 +22,7 @@ class BrightPictures(Pictures):
 def trained(tmp_path, **options):
     runner = toy_runner(tmp_path, BACKBONE, iters=4, hooks=[
         dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss')]),
-        dict(type='mmdyn.CalibrationHook', by_epoch=False, **options)])
+        dict(type='mmdyn.CalibrationHook', **options)])
     runner.model.init_weights()
     for gate in runner.model.backbone.deciders():
         torch.nn.init.normal_(gate.fc2.weight)  # gates that tell images apart
@@ -46,6 +46,21 @@ def test_evaluation_opens_at_the_target_rates(tmp_path):
 def test_training_goes_on_in_training_mode(tmp_path):
     runner = trained(tmp_path, num_batches=1, interval=2)
     assert runner.model.training and all(g.training for g in runner.model.backbone.deciders())
+
+
+def test_calibrates_before_each_validation_of_a_training_that_counts_iterations(tmp_path, monkeypatch):
+    calibrated = []
+    monkeypatch.setattr(CalibrationHook, 'calibrate', lambda self, runner: calibrated.append(runner.iter + 1))
+    hooks = [dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss')]),
+             dict(type='mmdyn.CalibrationHook')]
+    loop = dict(type='IterBasedTrainLoop', max_iters=5, val_interval=2)
+    toy_runner(tmp_path, BACKBONE, hooks=hooks, train_cfg=loop).train()
+    assert calibrated == [2, 4, 5]
+
+
+def test_epochs_are_not_counted_where_there_are_none(tmp_path):
+    with pytest.raises(ValueError, match='by_epoch=True needs .* got an IterBasedTrainLoop'):
+        trained(tmp_path, by_epoch=True)
 
 
 @pytest.mark.parametrize('options', [dict(num_batches=0), dict(interval=1.5)])

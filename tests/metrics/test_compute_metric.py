@@ -56,6 +56,24 @@ def test_statistics():
     assert metrics['compute/open_rate'] == pytest.approx(0.7)
 
 
+def test_gates_that_say_the_same_of_every_image_are_named(monkeypatch):
+    printed = []
+    monkeypatch.setattr('mmdyn.metrics.compute_metric.print_log', lambda text, logger: printed.append(text))
+    samples = [prediction(n) for n in range(4)]
+    for n, sample in enumerate(samples):
+        logits = {'layer1.0': torch.tensor([0.9 + 0.01 * n]), 'layer1.1': torch.tensor([2. if n % 2 else -2.])}
+        sample.decisions.gate_logits.update(logits)
+    metrics = evaluate(samples)
+    probabilities = 1 / (1 + np.exp(-np.array([0.9, 0.91, 0.92, 0.93])))
+    assert metrics['compute/open_probability_std/layer1.0'] == pytest.approx(probabilities.std(), rel=1e-4)
+    assert metrics['compute/open_probability_std/layer1.1'] == pytest.approx(np.tanh(1) / 2, rel=1e-4)
+    assert 'decisions of layer1.0 hardly depend on the image' in printed[0]
+    evaluate(samples[:1])  # of one image, nothing can be said
+    assert 'hardly' not in printed[1]
+    evaluate([prediction(n) for n in range(4)])  # nor of predictions without logits
+    assert 'hardly' not in printed[2] and 'spread' not in printed[2]
+
+
 def test_mean_cost_of_the_images_that_hold_a_class_or_a_size():
     samples = [prediction(0, **boxes(31, 40, labels=[0, 1])), prediction(1, **boxes(96, labels=[1])),
                prediction(2, **boxes())]
