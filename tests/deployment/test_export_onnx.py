@@ -3,7 +3,7 @@ import mmcv
 import numpy as np
 import pytest
 import torch
-from mmdyn.backbones import AIGResNet, AIGResNetCIFAR, DGMobileNetV2, DGResNet
+from mmdyn.backbones import AIGMobileNetV2, AIGRegNet, AIGResNet, AIGResNetCIFAR, DGMobileNetV2, DGResNet
 from torch import nn
 
 onnx = pytest.importorskip('onnx')
@@ -35,6 +35,21 @@ def padded_noise(number: int) -> list[torch.Tensor]:
     images = [torch.randn(1, 3, 64, 64) for _ in range(number)]
     images[-1][..., 40:] = 0
     return images
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('backbone', [
+    lambda: AIGMobileNetV2(widen_factor=0.1, out_indices=(2, 7)),
+    lambda: AIGRegNet(arch=dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=8, bot_mul=1.0), out_indices=(3, )),
+], ids=['mobilenet', 'regnet'])
+def test_each_gate_of_the_other_families_is_a_branch(backbone, tmp_path):
+    model = with_decisions_that_differ(backbone())
+    module, path, images = onnx_export.exportable(model, 'skip'), tmp_path / 'aig.onnx', padded_noise(5)
+    onnx_export.export(module, torch.randn(1, 3, 64, 64), path)
+    number, largest = onnx_comparison.compare(model, module, path, images)
+    assert number == 5 and largest < 1e-4
+    branches = list(onnx_export.operators(onnx.load(str(path)).graph, 'If'))
+    assert len(branches) == len(list(model.backbone.deciders())) > 7
 
 
 @pytest.mark.parametrize('execution', ['skip', 'mask'])
