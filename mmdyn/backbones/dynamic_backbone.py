@@ -124,11 +124,8 @@ class DynamicBackbone(nn.Module):
         """Sets the mode as the parent does; gates and routers follow it in frozen stages too."""
         super().train(mode)
         for decider in self.deciders():
+            # `frozen_stages` and `norm_eval` keep what the parent has learned; a gate still learns, its norm too.
             decider.train(mode)
-            norm = getattr(decider, 'norm', None)
-            # `norm_eval` keeps learned statistics; those of a fresh gate are still to be learned.
-            if norm is not None and self.norm_eval and not decider.norm_is_fresh:
-                norm.eval()
         return self
 
 

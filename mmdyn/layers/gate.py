@@ -91,11 +91,6 @@ class BaseGate(nn.Module):
             value = check_number('open_probability', value, 0.0, 1.0)
         self._open_probability = value
 
-    @property
-    def norm_is_fresh(self) -> bool:
-        """Whether the gate has a batch norm that never saw a batch."""
-        return False
-
     def _evaluate(self, logit: Tensor) -> Tensor:
         if self.policy == 'expected':
             return torch.sigmoid(logit)
@@ -167,12 +162,6 @@ class Gate(BaseGate):
         nn.init.normal_(self.fc2.weight, std=0.001)
         with torch.no_grad():
             self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
-
-    @property
-    def norm_is_fresh(self) -> bool:
-        """Whether the gate has a batch norm that never saw a batch."""
-        return isinstance(self.norm, nn.modules.batchnorm._BatchNorm) and \
-            not self.norm.num_batches_tracked
 
     def forward(self, pooled: Tensor) -> GateOutput:
         """Decides.

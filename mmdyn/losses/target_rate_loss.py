@@ -34,6 +34,7 @@ class TargetRateLoss(nn.Module):
         self.loss_weight = check_number('loss_weight', loss_weight, 0.0)
         self.window = window
         self._past: deque[Tensor] = deque(maxlen=window - 1)
+        self._targets: Optional[tuple[list[float], Tensor]] = None
 
     def forward(self, decisions: Decisions) -> Optional[Tensor]:
         """Returns the scalar loss, the same on every rank; None where no block has a target."""
@@ -42,7 +43,13 @@ class TargetRateLoss(nn.Module):
             return None
         rates = global_mean(torch.stack([decisions.gates[name] for name in targets]))
         rates = self._smooth(rates)
-        return self.loss_weight * (rates - rates.new_tensor(list(targets.values()))).square().mean()
+        return self.loss_weight * (rates - self._wanted(list(targets.values()), rates)).square().mean()
+
+    def _wanted(self, targets: list[float], like: Tensor) -> Tensor:
+        """(L,) target rates; copied to the device once, and not in each iteration."""
+        if self._targets is None or self._targets[0] != targets or self._targets[1].device != like.device:
+            self._targets = targets, like.new_tensor(targets)
+        return self._targets[1].to(like.dtype)
 
     def _smooth(self, rates: Tensor) -> Tensor:
         if self.window == 1:

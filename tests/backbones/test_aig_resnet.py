@@ -153,9 +153,10 @@ def test_frozen_stages_freeze_the_parents_parameters_and_not_the_gates():
         assert parameter.requires_grad is not frozen, name
     assert not backbone.layer1[0].bn1.training
     gate = backbone.layer1[0].gate
-    assert gate.training and gate.norm.training  # a fresh norm still has to find its statistics
+    assert gate.training and gate.norm.training  # a gate's norm has statistics to learn, `norm_eval` or not
     gate.norm.num_batches_tracked += 1
-    assert not backbone.train().layer1[0].gate.norm.training  # `norm_eval` keeps learned ones
+    assert backbone.train().layer1[0].gate.norm.training  # in every epoch, and after resuming
+    assert not backbone.eval().layer1[0].gate.norm.training
     gate.requires_grad_(False)
     assert not any(p.requires_grad for p in backbone.train().layer1[0].gate.parameters())
 
