@@ -64,7 +64,7 @@ def test_a_training_iteration_reads_and_copies_nothing(family, autocast):
     with fake.FakeTensorMode():
         pretend(backbone.train())
         images = torch.randn(2, 3, 64, 64, device='cuda')
-        for iteration in range(2):
+        for _ in range(2):
             with Copies() as copies, torch.autocast('cuda', torch.float16, enabled=autocast):
                 outs = backbone(images)
                 found = [loss(backbone.decisions), *backbone.decisions.adjacency.values()]
