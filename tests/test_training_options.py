@@ -84,3 +84,22 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
         model.force_decisions(decisions)
         with torch.no_grad():
             assert torch.equal(compiled(images)[0], model(images)[0]), decisions
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, 'is_compiling'), reason='needs a compiler that captures autograd functions')
+@pytest.mark.parametrize('mode', ['train', 'mask'])
+def test_training_and_masked_evaluation_are_one_graph(backbone, mode):
+    """``fullgraph=True`` raises where the host would have to read a value."""
+    model = MODELS.build(backbone).train(mode == 'train')
+    model.losses_attached = True
+    model.execution = 'mask' if mode == 'mask' else 'skip'
+    compiled = torch.compile(model, backend='eager', fullgraph=True)
+    images = torch.randn(2, 3, 16, 16)
+    with torch.set_grad_enabled(mode == 'train'):
+        outs = compiled(images)
+    if mode == 'train':
+        sum(out.square().mean() for out in outs).backward()
+        assert all(p.grad is not None for decider in model.deciders() for p in decider.parameters())
+    else:
+        with torch.no_grad():
+            assert all(torch.equal(a, b) for a, b in zip(outs, model(images)))
