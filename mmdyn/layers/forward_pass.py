@@ -118,7 +118,8 @@ class ForwardPass:
         Raises:
             ValueError: If decisions are forced and of another number of images.
         """
-        before = next(reversed(self.decisions.gates.values()), None)
+        gates = list(self.decisions.gates.values())
+        before = gates[-1] if gates else None
         decision, logit, features = ask(gate, self.pool(x), before)
         if self.forced is not None:
             decision = self._force(name, decision)

@@ -86,12 +86,14 @@ class WiredStage(Extension):
     def _run_all(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Every node runs for every image, and liveness multiplies: training, and the reference at evaluation."""
         options = dict(whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs)
-        maps: Union[NodeMaps, TracedMaps]
         if is_traced():
-            maps = TracedMaps(wiring.values, forward_pass, **options)
-        else:
-            maps = NodeMaps(len(self), wiring.values, forward_pass, with_cp=self[0].with_cp,
-                            observed=is_observed(self), workspace=self.workspace, **options)
+            return self._run_nodes(x, wiring, TracedMaps(wiring.values, forward_pass, **options))
+        maps = NodeMaps(len(self), wiring.values, forward_pass, with_cp=self[0].with_cp, observed=is_observed(self),
+                        workspace=self.workspace, **options)
+        # The compiler of PyTorch 2.1, which a stage stops, would take up parts of what follows again.
+        return torch.compiler.disable(self._run_nodes)(x, wiring, maps)
+
+    def _run_nodes(self, x: Tensor, wiring: Wiring, maps: Union[NodeMaps, TracedMaps]) -> Tensor:
         link: Optional[Tensor] = None
         for i, block in enumerate(self):
             y = block(x, maps=maps)
