@@ -63,6 +63,10 @@ class AIGBackbone(DynamicBackbone):
         build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
         build_gate(1)
+        without = [name for name, rate in rates.items() if rate is None]
+        if open_probability == 'calibrated' and without:
+            raise ValueError("open_probability='calibrated' opens for the target share of the images: expected "
+                             f'target_rates for all gated blocks, got None for {", ".join(without)}')
         for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)

@@ -95,9 +95,10 @@ class DynamicBackbone(nn.Module):
                 f'What the gates of {type(self).__name__} are to learn needs a loss, but nothing reads its decisions. '
                 f'Add to the config:\n    {_HOOK_LINE.format(self.needed_loss)}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
+        # Where nothing is written to twice, nobody has to be looked for.
+        observed = torch.is_grad_enabled() or len(images) == 1 or is_observed(self)
         return ForwardPass(images, training=self.training, skips=self.skips, pool_padding=self.pool_padding,
-                           forced=self._forced, target_rates=self.target_rates,
-                           observed=torch.is_grad_enabled() or len(images) == 1 or is_observed(self))
+                           forced=self._forced, target_rates=self.target_rates, observed=observed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""

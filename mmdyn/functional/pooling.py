@@ -111,10 +111,11 @@ class _WeightedPool(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple:
         weights, = ctx.saved_tensors
-        gradient, weights = gradient.to(ctx.dtype), weights.to(ctx.dtype).view(-1, *ctx.size)
-        if ctx.channels_last:
-            return (weights[:, :, :, None] * gradient[:, None, None, :]).permute(0, 3, 1, 2), None
-        return weights[:, None] * gradient[:, :, None, None], None
+        shape = gradient.shape + ctx.size
+        memory_format = torch.channels_last if ctx.channels_last else torch.contiguous_format
+        spread = torch.empty(shape, dtype=ctx.dtype, device=gradient.device, memory_format=memory_format)
+        # Multiplied in float32 and rounded once, without a map in float32.
+        return torch.mul(gradient[:, :, None, None], weights.view(-1, 1, *ctx.size), out=spread), None
 
 
 def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:

@@ -75,13 +75,13 @@ class ForwardPass:
             self._pooled = features, self._pool(features, images)
         return self._pooled[1]
 
-    def may_overwrite(self, x: Tensor, *, fresh: bool) -> bool:
-        """Whether a block may write to the map that it reads, or to a fresh one that it has made of it."""
-        if self._observed:
-            return False
-        if self._pooled is not None and self._pooled[0] is x:
+    def writable(self, maps: Tensor) -> Tensor:
+        """Maps that a block may write its output to: these, unless somebody may have kept them; then a copy."""
+        if self._observed or maps is self.stage_input:
+            return maps.clone()
+        if self._pooled is not None and self._pooled[0] is maps:
             self._pooled = None
-        return fresh or x is not self.stage_input
+        return maps
 
     def _pool(self, features: Tensor, images: Optional[list[int]]) -> Tensor:
         if self._unpadded:

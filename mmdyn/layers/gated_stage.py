@@ -76,8 +76,8 @@ def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
     shortcut = residual.shortcut(x)
     if index is None:
         return residual.activate(branch + shortcut)
-    if branch is not None:
-        shortcut = shortcut.index_add(0, index, branch.to(shortcut.dtype))
+    # A sum of its own in either case: hooks may have kept the shortcut, and the activation works in place.
+    shortcut = shortcut.clone() if branch is None else shortcut.index_add(0, index, branch.to(shortcut.dtype))
     return residual.activate(shortcut)
 
 
@@ -87,12 +87,11 @@ def _run_portions(residual: Residual, x: Tensor, decision: Tensor, forward_pass:
     projected = residual.projection is not None
     if not images and not projected:
         return x
-    out = residual.shortcut(x)
-    groups = portions(images, out)
+    shortcut = residual.shortcut(x)
+    groups = portions(images, shortcut)
     if len(images) == len(x) and len(groups) == 1:
-        return residual.activate(residual.branch(x).add_(out))
-    if not forward_pass.may_overwrite(x, fresh=projected):
-        out = out.clone()
+        return residual.add(residual.branch(x), shortcut)
+    out = forward_pass.writable(shortcut)
     for group in groups:
         for n, branch in zip(group, residual.branch(gather(x, group))):
             residual.activate(out[n].add_(branch))

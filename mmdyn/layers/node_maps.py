@@ -204,9 +204,10 @@ class Store(Function):
         if gradient is None:
             gradient, private = torch.zeros_like(y), True
         if of_pooled is not None:
-            add = gradient.addcmul_ if private else gradient.addcmul
-            gradient, private = add(of_pooled.to(y.dtype)[:, :, None, None],
-                                    weights.to(y.dtype).view(-1, 1, *y.shape[2:])), True
+            if not private:
+                gradient, private = gradient.clone(), True
+            # In float32, and rounded once.
+            gradient.addcmul_(of_pooled[:, :, None, None], weights.view(-1, 1, *y.shape[2:]).to(of_pooled.dtype))
         if ctx.rectify and private:
             torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
         elif ctx.rectify:
@@ -245,7 +246,9 @@ class Aggregate(Function):
         begins = of_readers is None  # the first of its stage in this backward pass; as a rule that of the output
         if begins:
             of_readers = ctx.workspace.take(maps, maps.shape)
-            of_readers[ctx.j:].zero_()
+            # What is behind has no gradient in this pass; what is before is written before it is read, and anomaly mode
+            # looks at it all the same.
+            of_readers[0 if torch.is_anomaly_enabled() else ctx.j:].zero_()
             ctx.exchange.clear()
         if of_x is None:
             of_readers[i].zero_()

@@ -39,8 +39,8 @@ class Residual:
             self.first_conv, self._rest = block.conv1, self._basic_rest
         elif isinstance(block, InvertedResidual):
             self.has_shortcut = block.with_res_shortcut
-            head = block.expand_conv if block.with_expand_conv else block.depthwise_conv
-            self.first_conv, self._rest = head.conv, self._inverted_rest
+            self._head = block.expand_conv if block.with_expand_conv else block.depthwise_conv
+            self.first_conv, self._rest = self._head.conv, self._inverted_rest
         else:
             raise TypeError('expected a BasicBlock, Bottleneck or InvertedResidual of MMDetection, '
                             f'got {type(block).__name__}')
@@ -52,6 +52,8 @@ class Residual:
 
     def branch(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W'), without shortcut and last activation."""
+        if isinstance(self.block, InvertedResidual):
+            return self._after_head(self._head(x))  # called whole, so that its hooks fire
         return self._rest(self.first_conv(x))
 
     def branch_after_first_conv(self, features: Tensor) -> Tensor:
@@ -65,6 +67,10 @@ class Residual:
     def activate(self, x: Tensor) -> Tensor:
         """The activation of the sum, in place."""
         return x if self.activation is None else self.activation(x)
+
+    def add(self, branch: Tensor, shortcut: Tensor) -> Tensor:
+        """The block's output; overwrites the branch where MMDetection's block does."""
+        return branch + shortcut if self.activation is None else self.activation(branch.add_(shortcut))
 
     def _basic_rest(self, out: Tensor) -> Tensor:
         block = self.block
@@ -82,11 +88,12 @@ class Residual:
         return block.forward_plugin(out, getattr(block, position)) if block.with_plugins else out
 
     def _inverted_rest(self, out: Tensor) -> Tensor:
+        return self._after_head(_after_conv(self._head)(out))
+
+    def _after_head(self, out: Tensor) -> Tensor:
         block = self.block
         if block.with_expand_conv:
-            out = block.depthwise_conv(_after_conv(block.expand_conv)(out))
-        else:
-            out = _after_conv(block.depthwise_conv)(out)
+            out = block.depthwise_conv(out)
         if block.with_se:
             out = block.se(out)
         out = block.linear_conv(out)

@@ -94,6 +94,9 @@ def configs(draw: st.DrawFn) -> dict:
             number = sum(BLOCKS[config['depth']][:stages])
             config['target_rates'] = draw(st.lists(st.one_of(st.none(), st.just(1), RATE), min_size=number,
                                                    max_size=number))
+    rates = config.get('target_rates')
+    if config.get('open_probability') == 'calibrated' and (rates is None or isinstance(rates, list) and None in rates):
+        config['target_rates'] = 0.5  # there is no share to be met without one
     return config
 
 

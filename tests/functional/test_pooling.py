@@ -48,3 +48,16 @@ def test_half_precision_is_pooled_in_float32_under_autocast(dtype):
         pooled = pool(features, torch.tensor([[64, 64]]), (64, 64))
     assert pooled.dtype == torch.float32
     torch.testing.assert_close(pooled, features.float().mean(dim=(2, 3)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+def test_the_gradient_is_rounded_once_and_keeps_dtype_and_memory_format(dtype, memory_format):
+    """A large map's weights are so small that float16 holds them with a few bits only."""
+    features = torch.zeros(2, 3, 200, 320).to(dtype, memory_format=memory_format).requires_grad_()
+    weights = pooling_weights(torch.tensor([[200, 320], [150, 301]]), (200, 320))
+    gradient = 1000 * torch.randn(2, 3, dtype=torch.promote_types(dtype, torch.float32))
+    weighted_pool(features, weights).backward(gradient)
+    exact = gradient[:, :, None, None] * weights.view(2, 1, 200, 320).to(gradient.dtype)
+    assert torch.equal(features.grad, exact.to(dtype))
+    assert features.grad.is_contiguous(memory_format=memory_format)

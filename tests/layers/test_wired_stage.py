@@ -403,3 +403,12 @@ def test_no_gradient_of_a_gradient():
     gradient, = torch.autograd.grad(run(stage, x, 'block')[0].sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match='once_differentiable'):
         gradient.sum().backward()
+
+
+@pytest.mark.filterwarnings('ignore:Anomaly Detection')
+def test_anomaly_detection_does_not_take_fresh_memory_for_a_gradient(monkeypatch):
+    stage, x = blocks('basic'), torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    monkeypatch.setattr(Workspace, 'take', lambda self, like, shape: like.new_full(shape, float('nan')))
+    with torch.autograd.detect_anomaly():
+        run(stage, x, 'block')[0].sum().backward()
+    assert all(p.grad.isfinite().all() for p in stage.parameters())
