@@ -103,6 +103,12 @@ class DynamicBackbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""
         forward_pass = self.begin_forward(images)
+        outs = self.run(images, forward_pass)
+        self.decisions = forward_pass.decisions
+        return outs
+
+    def run(self, images: Tensor, forward_pass: ForwardPass) -> tuple[Tensor, ...]:
+        """:meth:`forward` within a pass, which afterwards has what was decided; nothing is left on the module."""
         x = self.run_stem(images)
         outs: list[Tensor] = []
         for i, name in enumerate(self.stage_names):
@@ -110,7 +116,6 @@ class DynamicBackbone(nn.Module):
             x = stage(x, forward_pass=forward_pass) if isinstance(stage, Extension) else stage(x)
             if i in self.out_indices:
                 outs.append(x)
-        self.decisions = forward_pass.decisions
         return tuple(outs)
 
     def _freeze_stages(self) -> None:

@@ -3,13 +3,9 @@
 The backbones themselves read their decisions on the host, and whoever traces that keeps the branches that the example
 took and drops the others without a word. Here every branch is in the graph.
 """
-from collections.abc import Callable
-
 import torch
 from mmdyn.backbones.aig_backbone import AIGBackbone
 from mmdyn.backbones.dg_backbone import DGBackbone
-from mmdyn.functional.graph import cut, cut_output
-from mmdyn.layers.forward_pass import ForwardPass
 from mmdyn.layers.gated_stage import GatedBlock
 from mmdyn.layers.residual import Residual
 from torch import Tensor, nn
@@ -89,53 +85,9 @@ class ExportableDG(Exportable):
 
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """(N, 3, H, W) -> the feature maps, and each wired stage's (N, n+1, n+1) adjacency."""
-        backbone = self.backbone
-        forward_pass = backbone.begin_forward(images)
-        x = backbone.run_stem(images)
-        wired = dict(backbone.stages())
-        outs, adjacencies = [], []
-        for i, name in enumerate(backbone.stage_names):
-            if name in wired:
-                x, adjacency = self._run_stage([Residual(block) for block in wired[name]], x, forward_pass)
-                adjacencies.append(adjacency)
-            else:
-                x = getattr(backbone, name)(x)
-            if i in backbone.out_indices:
-                outs.append(x)
-        return tuple(outs), tuple(adjacencies)
-
-    def _run_stage(self, residuals: list[Residual], x: Tensor, forward_pass: ForwardPass) -> tuple[Tensor, Tensor]:
-        nodes, whole, threshold = len(residuals), self.backbone.node == 'block', self.backbone.threshold
-        rectify: Callable = torch.relu if residuals[1].activation is not None and not whole else nn.Identity()
-        maps: list[Tensor] = []
-        columns = [x.new_zeros(len(x), nodes)]  # column j: the weights with which vertex j reads each node
-        rows: list[Tensor] = []
-        outputs: list[Tensor] = []
-        alive: list[Tensor] = []
-        for j, residual in enumerate(residuals):
-            if j == 0:
-                y = residual.branch(x)
-                y = residual.activate(y + residual.shortcut(x) if residual.has_shortcut else y)
-                alive.append(x.new_ones(len(x), 1))
-            else:
-                column = torch.stack([row[:, j - i - 1] for i, row in enumerate(rows)], dim=1)
-                columns.append(nn.functional.pad(column, (0, nodes - j)))
-                alive.append((column > 0).any(dim=1, keepdim=True).to(x.dtype))
-                read = rectify(_weighted_sum(maps, column))
-                y = residual.branch(read)
-                y = residual.activate(y + read) if whole else y
-            maps.append(y)
-            weights = residual.block.router(forward_pass.pool(y))
-            rows.append(cut(weights[:, :-1], threshold, alive[j]))
-            outputs.append(weights[:, -1])
-        column = cut_output(torch.stack(outputs, dim=1), threshold, torch.cat(alive, dim=1))
-        adjacency = torch.stack([*columns, column], dim=2)
-        return rectify(_weighted_sum(maps, column)), nn.functional.pad(adjacency, (0, 0, 0, 1))
-
-
-def _weighted_sum(maps: list[Tensor], weights: Tensor) -> Tensor:
-    """J maps (N, C, H, W) and (N, J) weights -> (N, C, H, W)."""
-    return sum(y * weights[:, i, None, None, None] for i, y in enumerate(maps))
+        forward_pass = self.backbone.begin_forward(images)
+        forward_pass.skips = False
+        return self.backbone.run(images, forward_pass), tuple(forward_pass.decisions.adjacency.values())
 
 
 class WithHead(nn.Module):

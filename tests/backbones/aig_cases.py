@@ -94,3 +94,17 @@ def assert_no_images_give_no_features(static: nn.Module, backbone: nn.Module) ->
         backbone.train(mode).execution = execution
         assert [(out.shape, out.dtype) for out in backbone(images)] == wanted
         assert all(decision.shape == (0, ) for decision in backbone.decisions.gates.values())
+
+
+def assert_skipping_is_masking_whatever_is_decided(backbone: nn.Module, number: int) -> None:
+    """In double precision, for forced decisions and for the gates' own, which differ between images."""
+    backbone.double().eval()
+    images = padded_batch(number)
+    for _ in range(4):
+        backbone.force_decisions({name: torch.randint(0, 2, (number, )) for name in backbone.gates()})
+        assert_skipped_is_masked(backbone, images)
+    backbone.force_decisions(None)
+    randomize_gates(backbone)
+    assert_skipped_is_masked(backbone, images)
+    decisions = torch.stack(list(backbone.decisions.gates.values()))
+    assert 0 < decisions.mean() < 1

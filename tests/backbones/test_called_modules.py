@@ -10,7 +10,6 @@ from torch import nn
 
 from mmdyn.backbones import (AIGMobileNetV2, AIGRegNet, AIGResNet, AIGResNeXt, DGMobileNetV2, DGRegNet, DGResNet,
                              DGResNeXt)
-from mmdyn.layers.extension import Extension
 
 ARCH = dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=10, bot_mul=1.0)
 FAMILIES = {

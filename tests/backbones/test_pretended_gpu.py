@@ -90,3 +90,9 @@ def test_a_training_iteration_reads_and_copies_nothing(family, autocast):
 def test_what_reads_a_value_is_noticed():
     with fake.FakeTensorMode(), pytest.raises(Exception, match='DataDependent|data-dependent|_local_scalar_dense'):
         torch.ones(2, device='cuda').sum().item()
+
+
+def test_what_is_copied_is_noticed():
+    with fake.FakeTensorMode(), Copies() as copies:
+        torch.ones(2).to('cuda') + torch.ones(2, device='cuda')
+    assert len(copies.found) == 1 and 'cpu -> cuda' in copies.found[0]

@@ -153,7 +153,7 @@ KINDS = ['bottleneck', 'basic', 'inverted']
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('node', ['branch', 'block'])
 @pytest.mark.parametrize('variant', [
-    'plain', 'groups', 'channels_last', 'eval_norm', 'checkpoint', 'hooks'])
+    'plain', 'groups', 'channels_last', 'eval_norm', 'checkpoint', 'hooks', 'traced'])
 def test_forward_and_all_gradients_equal_the_naive_reference(kind, node, variant, monkeypatch):
     torch.manual_seed(KINDS.index(kind))
     stage = blocks(kind, nodes=6 if variant in ('groups', 'checkpoint') else 4)
@@ -168,6 +168,8 @@ def test_forward_and_all_gradients_equal_the_naive_reference(kind, node, variant
     elif variant == 'checkpoint':
         monkeypatch.setattr(node_maps, '_GROUP', 3)
         kwargs = dict(with_cp=True)
+    elif variant == 'traced':
+        monkeypatch.setattr('mmdyn.layers.wired_stage.is_traced', lambda: True)
     elif variant == 'hooks':  # that use what they see, and replace it
         for block in stage:
             Residual(block).first_conv.register_forward_hook(lambda module, args, out: out + 0)
