@@ -2,10 +2,10 @@
 from typing import NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor
 
 from ..engine import InputError
+from .operators import nms
 
 
 class Candidates(NamedTuple):
@@ -23,32 +23,6 @@ class Candidates(NamedTuple):
     def take(self, index: Tensor) -> 'Candidates':
         """Those of (K,) indices, in their order."""
         return Candidates(*(part[index] for part in self))
-
-
-def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int) -> Tensor:
-    """Greedy non-maximum suppression: (M, 4) and (M,) -> (K,) indices, the best first.
-
-    ONNX's own operator counts the boxes that it keeps, which PyTorch's does not: hence an operator of this name.
-    """
-    return torch.ops.mmdyn.nms(boxes, scores, iou_threshold, max_boxes)
-
-
-_LIBRARY = torch.library.Library('mmdyn', 'DEF')
-_LIBRARY.define('nms(Tensor boxes, Tensor scores, float iou_threshold, int max_boxes) -> Tensor')
-
-
-def _nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int) -> Tensor:
-    return torchvision.ops.nms(boxes, scores, iou_threshold)[:max_boxes].clone()
-
-
-def _fake_nms(boxes: Tensor, scores: Tensor, iou_threshold: float, max_boxes: int) -> Tensor:
-    kept = torch.library.get_ctx().new_dynamic_size(min=0, max=max_boxes)
-    return scores.new_empty(kept, dtype=torch.int64)
-
-
-_LIBRARY.impl('nms', _nms, 'CPU')
-if hasattr(torch.library, 'register_fake'):  # older releases cannot export in any case
-    torch.library.register_fake('mmdyn::nms', _fake_nms, lib=_LIBRARY)
 
 
 def check_nms(config: dict, option: str) -> None:

@@ -4,12 +4,13 @@ The backbones themselves read their decisions on the host, and whoever traces th
 took and drops the others without a word. Here every branch is in the graph: a gated block, or a node of a wired stage
 that can die, is one ``torch.cond``, which becomes one `If`.
 """
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ..backbones.aig_backbone import AIGBackbone
 from ..backbones.dg_backbone import DGBackbone
-from ..functional.graph import aggregate
 from ..layers.decisions import Decisions
 from ..layers.gated_stage import GatedBlock
 from ..layers.residual import Residual
@@ -17,6 +18,7 @@ from ..layers.traced_maps import TracedMaps
 from ..layers.wired_stage import WiredBlock, WiredStage
 from ..layers.wiring import Wiring
 from .export_pass import ExportPass, pool_cells
+from .operators import read
 
 Features = tuple[Tensor, ...]
 
@@ -131,7 +133,7 @@ class ExportableDG(ExportableBackbone):
             wiring.decide(j, weights)
         wiring.decide_output()
         forward_pass.decisions.adjacency[name] = wiring.adjacency()
-        return read(outputs, wiring.values[:, :-1, -1], nodes.rectify_inputs)
+        return read_edges(outputs, wiring.values[:, :-1, -1], nodes.rectify_inputs)
 
     def _run_node(self, block: WiredBlock, nodes: TracedMaps, outputs: list[Tensor], wiring: Wiring,
                   cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,7 +141,7 @@ class ExportableDG(ExportableBackbone):
         j, rectify = block.node, nodes.rectify_inputs
 
         def run(edges: Tensor, cells: Tensor, *outputs: Tensor) -> tuple[Tensor, Tensor]:
-            y = block(read(outputs, edges, rectify), maps=nodes)
+            y = block(read_edges(outputs, edges, rectify), maps=nodes)
             return y, block.router(pool_cells(y, cells))
 
         def skip(edges: Tensor, cells: Tensor, *outputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +151,7 @@ class ExportableDG(ExportableBackbone):
         return torch.cond(wiring.alive(j).any(), run, skip, operands) if self.skip else run(*operands)
 
 
-def read(outputs: list[Tensor] | tuple[Tensor, ...], edges: Tensor, rectify: bool) -> Tensor:
+def read_edges(outputs: Sequence[Tensor], edges: Tensor, rectify: bool) -> Tensor:
     """What a vertex reads: the sum of the J outputs (N, C, h, w) before it, weighed by its (N, J) edges."""
-    x = aggregate(torch.stack(list(outputs)).flatten(2), edges).view(outputs[0].shape)
+    x = read(edges, list(outputs))
     return torch.relu(x) if rectify else x

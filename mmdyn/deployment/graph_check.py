@@ -9,10 +9,10 @@ from ..layers.wired_stage import WiredBlock
 from .exportable_backbone import ExportableBackbone
 
 
-def operators(graph: Any, kind: str) -> Iterator[Any]:
-    """All nodes of a kind, also those inside the branches of others."""
+def operators(graph: Any, kind: str | None = None) -> Iterator[Any]:
+    """All nodes, or those of a kind, also those inside the branches of others."""
     for node in graph.node:
-        if node.op_type == kind:
+        if kind in (None, node.op_type):
             yield node
         for attribute in node.attribute:
             if attribute.HasField('g'):
@@ -37,7 +37,8 @@ def check_branches(graph: Any, run: ExportableBackbone) -> None:
         RuntimeError: If a block that may be left out is not behind a branch of its own with all of its convolutions,
             or if two branches have one decision that are to have two.
     """
-    branches = [node for node in graph.node if node.op_type == 'If']
+    # Those without convolutions are about edges.
+    branches = [node for node in graph.node if node.op_type == 'If' and any(convolutions_inside(node))]
     names = run.conditional_blocks()
     if len(branches) != len(names):
         raise RuntimeError(f'expected {len(names)} If nodes in the graph, one for each block that may be left out, got '

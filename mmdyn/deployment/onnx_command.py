@@ -11,7 +11,7 @@ from ..engine.atomic_backend import write_atomically
 from . import metadata
 from .exportable_model import ExportableModel
 from .onnx_comparison import compare, pictures
-from .onnx_export import OPSET, export
+from .onnx_export import export
 from .onnx_session import OnnxSession
 
 
@@ -53,7 +53,7 @@ def export_model(model: nn.Module, cfg: Config, out: Path, *, shape: tuple[int, 
     write_atomically(graph, out)
     size = f'any size in multiples of {module.stride}' if dynamic else f'{shape[0]} x {shape[1]}'
     same = 'the boxes are PyTorch\'s within 0.1 pixels' if 'boxes' in session.names else f'outputs within {largest:.1e} of it'
-    yield (f'{out}: opset {OPSET}, one image of {size}, {len(module.run.conditional_blocks())} branches; on {number} images '
+    yield (f'{out}: opset {proto.opset_import[0].version}, one image of {size}, {len(module.run.conditional_blocks())} branches; on {number} images '
            f'the decisions are those of PyTorch, {same}')
 
 

@@ -1,7 +1,9 @@
 """Captures an exportable model and writes it in the words of ONNX."""
 import contextlib
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -9,11 +11,9 @@ from mmengine.utils import digit_version
 from torch import Tensor
 
 from ..engine import InputError
-from . import box_selection  # noqa: F401  its operator is translated here
 from .exportable_model import ExportableModel
-from .graph_check import check_branches
+from .graph_check import check_branches, operators
 
-OPSET = 18
 OLDEST_TORCH = '2.6'  # torch.cond becomes an If since then
 LARGEST_SIDE = 128  # of images of any size, in strides
 
@@ -44,34 +44,40 @@ def export(module: ExportableModel, example: Tensor, *, dynamic: bool = False) -
         RuntimeError: If a block that may be left out is not behind a branch of its own.
     """
     import onnx
-    import onnx_ir.passes.common as passes
+
+    from .onnx_operators import OPSET, TRANSLATIONS
     module.eval()
     shapes = None
     if dynamic:
         sides = [torch.export.Dim(name, min=2, max=LARGEST_SIDE) for name in ('rows', 'columns')]
         shapes = ({axis: module.stride * side for axis, side in enumerate(sides, start=2)}, )
-    # Its progress, and what it says of its own inner parts.
-    with torch.no_grad(), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter('ignore')
+    with torch.no_grad(), _quiet():
         captured = torch.export.export(module, (example, ), strict=False, dynamic_shapes=shapes)
         program = torch.onnx.export(
             captured, dynamo=True, verbose=False, opset_version=OPSET, input_names=['images'],
             output_names=captured.call_spec.out_spec.context,
-            custom_translation_table={torch.ops.mmdyn.nms.default: _non_max_suppression()})
-    passes.RemoveUnusedNodesPass()(program.model)
+            custom_translation_table=TRANSLATIONS)
     proto = program.model_proto
+    drop_unused_constants(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     check_branches(proto.graph, module.run)
     return proto
 
 
-def _non_max_suppression() -> Any:
-    """The operator of `box_selection` in ONNX's words."""
-    from onnxscript import opset18 as op
+def drop_unused_constants(graph: Any) -> None:
+    """Removes what no node reads any more: optimising leaves it behind, and onnxruntime warns of each."""
+    read = {name for node in operators(graph) for name in node.input} | {output.name for output in graph.output}
+    for constant in [constant for constant in graph.initializer if constant.name not in read]:
+        graph.initializer.remove(constant)
 
-    def translate(boxes: Any, scores: Any, iou_threshold: float, max_boxes: int) -> Any:
-        # (batch, class, box) of each box that is kept.
-        kept = op.NonMaxSuppression(op.Unsqueeze(boxes, [0]), op.Unsqueeze(scores, [0, 1]), max_boxes, iou_threshold)
-        return op.Gather(kept, 2, axis=1)
 
-    return translate
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's progress, and what it says of its own inner parts."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -51,6 +51,8 @@ def outputs_of(model: nn.Module, kind: str) -> Outputs:
         return _maps(model, lambda maps: dict(zip(('neck', 'cls_score', 'bbox_pred'), (maps, *model.rpn_head(maps)))))
     if isinstance(model, SingleStageDetector):
         if kind == 'result':
+            if not hasattr(model.bbox_head, 'loss_cls'):
+                model.bbox_head.loss_cls = None  # SSDHead's own prediction asks for it (MMDetection's issue 11063)
             choose = DenseBoxes(model.bbox_head)
             return _boxes(model, lambda maps, size: choose(model.bbox_head(maps), size))
         return _maps(model, lambda maps: dict(zip(('cls_score', 'bbox_pred', 'score_factor'), model.bbox_head(maps))))

@@ -19,7 +19,8 @@ def check_roi_head(head: nn.Module) -> None:
     """Raises InputError unless the boxes of this head are found here as MMDetection finds them."""
     box_head, extractor = getattr(head, 'bbox_head', None), getattr(head, 'bbox_roi_extractor', None)
     reasons = {
-        type(head).__name__: getattr(type(head), 'predict_bbox', None) is StandardRoIHead.predict_bbox,
+        type(head).__name__: all(getattr(type(head), method, None) is getattr(StandardRoIHead, method)
+                                 for method in ('predict_bbox', '_bbox_forward')),
         type(box_head).__name__: isinstance(box_head, BBoxHead) and not box_head.custom_cls_channels
         and type(box_head)._predict_by_feat_single is BBoxHead._predict_by_feat_single and box_head.with_reg,
         type(extractor).__name__: type(extractor) is SingleRoIExtractor

@@ -22,15 +22,14 @@ def load(path):
     if not Path(path).is_file():
         raise SystemExit(f'expected an ONNX file, found nothing at {path}')
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
-    metadata = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()
-                if name != 'mmdyn_version'}
+    metadata = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
-    if 'mean' not in metadata or 'boxes' not in names:
+    if 'mmdyn_version' not in metadata or 'boxes' not in names:
         raise SystemExit(f'expected a detector that export_onnx.py has written, with boxes and metadata: {path} has the '
                          f'outputs {", ".join(names)} and the metadata {", ".join(metadata) or "none"}')
     if session.get_inputs()[0].shape[1] != 3:
         raise SystemExit(f'expected a detector of pictures with 3 channels, got {session.get_inputs()[0].shape[1]}')
-    return session, metadata
+    return session, {name: json.loads(value) for name, value in metadata.items()}
 
 
 def prepare(picture, shape, metadata):
