@@ -56,10 +56,16 @@ class ExportableModel(nn.Module):
             named['blocks'] = torch.stack(list(ran.values()), dim=1)
         for stage, adjacency in (decisions.adjacency if decisions else {}).items():
             named[f'adjacency_{stage}'] = adjacency
-        named['macs'] = self._count(ran if self.run.skip else {}, images)
+        named['macs'] = self.count(ran if self.run.skip else {}, images)
         return named
 
-    def _count(self, ran: dict[str, Tensor], images: Tensor) -> Tensor:
+    def count(self, ran: dict[str, Tensor], images: Tensor) -> Tensor:
+        """(2,) int64 multiply-adds, of what ran and of everything.
+
+        Args:
+            ran: Block name -> (1,), 1 where it ran; blocks that are not named did.
+            images: (1, C, H, W), for their size.
+        """
         cells = (images.shape[2] // self.stride) * (images.shape[3] // self.stride)
         macs = {name: torch.full((1, ), constant + rate * cells) for name, (constant, rate) in self.macs.items()}
         saved = [macs[name] * (value == 0) for name, value in ran.items()]

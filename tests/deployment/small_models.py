@@ -3,6 +3,7 @@ import copy
 
 import torch
 from mmdet.registry import MODELS
+from mmdyn.layers.router import Router, edge_logit
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from torch import nn
@@ -84,11 +85,24 @@ def build(config: dict, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
+@torch.no_grad()
 def vary(backbone: nn.Module) -> None:
-    """Makes gates and routers depend on the image."""
+    """Makes gates and routers random, and each decide one way for one half of `images` and the other way for the rest."""
+    backbone.eval()
     for decider in getattr(backbone, 'deciders', list)():
         for parameter in decider.parameters():
-            parameter.data += torch.randn_like(parameter)
+            parameter.copy_(torch.randn_like(parameter))
+    for decider in getattr(backbone, 'deciders', list)():
+        said: list[torch.Tensor] = []
+        handle = decider.register_forward_hook(lambda module, inputs, output, said=said: said.append(output))
+        for image in images(20)[:-1]:
+            backbone(image)
+        handle.remove()
+        if said and isinstance(decider, Router):
+            limit = edge_logit(backbone.threshold, backbone.edge_scale)
+            decider.bias += limit - torch.cat(said).div(decider.scale).logit().median(dim=0).values
+        elif said and hasattr(decider, 'fc2'):
+            decider.fc2.bias[0] += torch.cat([output.logit for output in said]).median()
 
 
 def with_backbone(backbone: nn.Module) -> nn.Module:
@@ -97,8 +111,8 @@ def with_backbone(backbone: nn.Module) -> nn.Module:
 
 
 def images(number: int, size: tuple[int, int] = (64, 96)) -> list[torch.Tensor]:
-    """(1, 3, H, W) noise of different contrast; the last is padded."""
-    noise = [torch.randn(1, 3, *size) * (0.5 + torch.rand(1)) for _ in range(number)]
+    """(1, 3, H, W) noise of different colour and contrast; the last is padded."""
+    noise = [torch.randn(1, 3, *size) * (0.5 + torch.rand(1)) + torch.randn(1, 3, 1, 1) for _ in range(number)]
     noise[-1][..., size[1] - 26:] = 0
     noise[-1][..., size[0] - 14:, :] = 0
     return noise
