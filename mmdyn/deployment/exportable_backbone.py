@@ -145,7 +145,8 @@ class ExportableDG(ExportableBackbone):
             return y, block.router(pool_cells(y, cells))
 
         def skip(edges: Tensor, cells: Tensor, *outputs: Tensor) -> tuple[Tensor, Tensor]:
-            return torch.zeros_like(outputs[0]), edges.new_zeros(len(edges), block.router.out_features)
+            # All edges that lead here are closed: 0 times a map. (An exporter would store a map of constant zeros.)
+            return read(edges[:, :1], outputs[:1]), edges.new_zeros(len(edges), block.router.out_features)
 
         operands = (wiring.values[:, :j, j], cells, *outputs)
         return torch.cond(wiring.alive(j).any(), run, skip, operands) if self.skip else run(*operands)

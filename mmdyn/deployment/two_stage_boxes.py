@@ -8,6 +8,7 @@ from mmdet.models.roi_heads.bbox_heads import BBoxHead
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torchvision.ops import roi_align
 
 from ..engine import InputError
@@ -91,7 +92,9 @@ class TwoStageBoxes:
         box, label = index // classes, index % classes
         of_class = torch.zeros_like(label) if head.reg_class_agnostic else label
         deltas = deltas.unflatten(1, (-1, head.bbox_coder.encode_size))[box, of_class]
-        boxes = get_box_tensor(head.bbox_coder.decode(proposals[box], deltas, max_shape=None))
+        # One more, to be dropped: coders ask whether there are any, and a graph cannot answer.
+        boxes = head.bbox_coder.decode(pad(proposals[box], (0, 0, 0, 1)), pad(deltas, (0, 0, 0, 1)), max_shape=None)
+        boxes = get_box_tensor(boxes)[:-1]
         if head.bbox_coder.clip_border:
             boxes = clip(boxes, image_size)
         found = Candidates(boxes, scores.flatten()[index], label)

@@ -78,9 +78,11 @@ def build(config: dict, seed: int = 0) -> nn.Module:
     model = MODELS.build(ConfigDict(copy.deepcopy(config)))
     for name, module in model.named_modules():
         if not name.startswith('backbone') and isinstance(module, (nn.Conv2d, nn.Linear)):
+            scores = 'cls' in name.rpartition('.')[2]
             nn.init.kaiming_normal_(module.weight)
+            module.weight.data *= 0.3 if scores else 1.0  # not all of them about 0 or 1
             if module.bias is not None:
-                nn.init.normal_(module.bias, -1.0 if 'cls' in name.rpartition('.')[2] else 0.0)
+                nn.init.normal_(module.bias, -1.0 if scores else 0.0)
     vary(model.backbone)
     return model.eval()
 
