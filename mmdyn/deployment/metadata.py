@@ -38,7 +38,7 @@ def describe(cfg: Config) -> dict[str, Any]:
         ``mmdyn_version``; ``config``, its name; ``classes``; ``mean`` and ``std`` of the channels, in the values of 8-bit
         pictures, which are in ``channel_order`` 'RGB' or 'BGR'; ``keep_ratio``: whether pictures are scaled in their own
         proportions and padded at the right and bottom, with zeros after normalisation, or stretched; ``scale``: the
-        longer and the shorter side that they are scaled to where the graph takes any size, None if the config has none.
+        longer and the shorter side that they are scaled to, if that fits the graph; None if the config has none.
     """
     prepare = cfg.model.get('data_preprocessor') or {}
     swapped = any(prepare.get(option) for option in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'))

@@ -41,6 +41,7 @@ def export(module: ExportableModel, example: Tensor, *, dynamic: bool = False) -
         The ONNX model, checked; outputs are named as those of the module.
 
     Raises:
+        InputError: If PyTorch cannot capture it, or some operator has no form in ONNX.
         RuntimeError: If a block that may be left out is not behind a branch of its own.
     """
     import onnx
@@ -51,17 +52,27 @@ def export(module: ExportableModel, example: Tensor, *, dynamic: bool = False) -
     if dynamic:
         sides = [torch.export.Dim(name, min=2, max=LARGEST_SIDE) for name in ('rows', 'columns')]
         shapes = ({axis: module.stride * side for axis, side in enumerate(sides, start=2)}, )
-    with torch.no_grad(), _quiet():
-        captured = torch.export.export(module, (example, ), strict=False, dynamic_shapes=shapes)
-        program = torch.onnx.export(
-            captured, dynamo=True, verbose=False, opset_version=OPSET, input_names=['images'],
-            output_names=captured.call_spec.out_spec.context,
-            custom_translation_table=TRANSLATIONS)
+    try:
+        with torch.no_grad(), _quiet():
+            captured = torch.export.export(module, (example, ), strict=False, dynamic_shapes=shapes)
+            program = torch.onnx.export(
+                captured, dynamo=True, verbose=False, opset_version=OPSET, input_names=['images'],
+                output_names=captured.call_spec.out_spec.context, custom_translation_table=TRANSLATIONS)
+    except Exception as error:  # of PyTorch's many classes
+        raise InputError(_what_failed(module, error, dynamic)) from error
     proto = program.model_proto
     drop_unused_constants(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     check_branches(proto.graph, module.run)
     return proto
+
+
+def _what_failed(module: ExportableModel, error: Exception, dynamic: bool) -> str:
+    parts = ', '.join(type(child).__name__ for name, child in module.named_children() if name != 'data_preprocessor')
+    less = 'leave --dynamic out, or ' if dynamic else ''
+    reason = next(iter(str(error).strip().splitlines()), '')
+    return (f'a part of the model ({parts}) has no form in ONNX, such as operators of MMCV: expected one that PyTorch can '
+            f'capture, got {type(error).__name__}: {reason[:400]}\nTo export less of it, {less}say --raw or --backbone')
 
 
 def drop_unused_constants(graph: Any) -> None:

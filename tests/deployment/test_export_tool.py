@@ -19,12 +19,12 @@ TOOL = 'deployment/export_onnx.py'
 
 def test_a_detector(onnx_file):
     path, out = onnx_file
-    assert 'opset 18, one image of 64 x 96, 4 branches; on 6 images the decisions are those of PyTorch, the boxes' in out
+    assert 'opset 18, one image of 96 x 96, 4 branches; on 6 images the decisions are those of PyTorch, the boxes' in out
     assert [file.name for file in path.parent.iterdir()] == ['retinanet.onnx']
     model = onnx.load(str(path))
     sizes = {value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
              for value in (*model.graph.input, *model.graph.output)}
-    assert sizes == dict(images=[1, 3, 64, 96], boxes=[0, 4], scores=[0], labels=[0], blocks=[1, 4], macs=[2])
+    assert sizes == dict(images=[1, 3, 96, 96], boxes=[0, 4], scores=[0], labels=[0], blocks=[1, 4], macs=[2])
     entries = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert entries.pop('dense_macs') > 10**6
     assert entries == dict(

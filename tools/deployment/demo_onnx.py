@@ -35,12 +35,12 @@ def load(path):
 def prepare(picture, shape, metadata):
     """(H, W, 3) 8-bit BGR -> (1, 3, H', W') as the network wants it, and the horizontal and vertical scale."""
     size, stride = np.array(picture.shape[:2]), metadata['stride']
-    if isinstance(shape[2], int):
-        frame = np.array(shape[2:])
-    else:  # the graph takes any size: what the config scales pictures to, its longer side along theirs
-        longer, shorter = metadata['scale'] or (size.max(), size.min())
-        frame = np.array([longer, shorter] if size[0] > size[1] else [shorter, longer])
-    scaled = (size * (frame / size).min() + 0.5).astype(int) if metadata['keep_ratio'] else frame
+    frames = [np.array(shape[2:])] if isinstance(shape[2], int) else []  # a graph for any size has no numbers there
+    if metadata['scale']:  # what the config scales pictures to: the longer and the shorter side
+        frames.append(np.array(metadata['scale'] if size[0] > size[1] else metadata['scale'][::-1]))
+    scaled = frames[0] if frames else size
+    if metadata['keep_ratio']:
+        scaled = (size * min([(frame / size).min() for frame in frames], default=1.0) + 0.5).astype(int)
     resized = cv2.resize(picture, tuple(int(side) for side in scaled[::-1]), interpolation=cv2.INTER_LINEAR)
     if metadata['channel_order'] == 'RGB':
         resized = resized[:, :, ::-1]
