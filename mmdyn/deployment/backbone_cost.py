@@ -38,8 +38,8 @@ class BackboneCost:
         parts = {name: (one[name] - rate, rate) for name, rate in rates.items()}
         for name, (constant, rate) in parts.items():
             if any(constant + n * rate != measured[name] for n, measured in ((4, four), (9, nine))):
-                raise InputError(f'the multiply-adds of {name or "the backbone"} do not grow with the area of the image, so '
-                                 'they cannot be counted for images of any size: leave --dynamic out')
+                raise InputError(f'the multiply-adds of {name or "the backbone"} do not grow with the area of the '
+                                 'image, so they cannot be counted for images of any size: leave --dynamic out')
         return parts
 
 

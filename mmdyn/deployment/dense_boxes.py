@@ -23,9 +23,9 @@ def check_head(head: nn.Module) -> None:
         all(getattr(type(head), method, None) is getattr(parent, method, None) for method in _METHODS)
         for parent in _KNOWN)
     if not known or getattr(head.loss_cls, 'custom_cls_channels', False):
-        raise InputError(f'{name} turns its maps into boxes in a way of its own, which is not exported: expected a head '
-                         "with the predict_by_feat of MMDetection's BaseDenseHead (RetinaNet, SSD, FCOS, ATSS ...) or of "
-                         'GFLHead. Say --raw to export its maps, and choose the boxes in your application')
+        raise InputError(f'{name} turns its maps into boxes in a way of its own, which is not exported: expected a '
+                         "head with the predict_by_feat of MMDetection's BaseDenseHead (RetinaNet, SSD, FCOS, ATSS...) "
+                         'or of GFLHead. Say --raw to export its maps, and choose the boxes in your application')
     check_nms(head.test_cfg.nms, 'model.test_cfg.rpn.nms' if isinstance(head, RPNHead) else 'model.test_cfg.nms')
 
 

@@ -21,14 +21,14 @@ def match(ours: Named, theirs: Named, config: dict) -> None:
         config: ``test_cfg``: ``score_thr``, ``max_per_img`` and ``nms``.
 
     Raises:
-        RuntimeError: If a detection has no counterpart within 0.1 pixels and 0.001 of the score, and is at no threshold.
+        RuntimeError: If a detection has no counterpart within 0.1 pixels and 0.001 of the score, at no threshold.
     """
     everything = {name: torch.cat([ours[name], theirs[name]]) for name in ours}
     for some, others in ((ours, theirs), (theirs, ours)):
         for box, score, label in zip(some['boxes'], some['scores'], some['labels']):
             if not _has(others, box, score, label) and not _at_threshold(box, score, label, some, everything, config):
-                raise RuntimeError(f'expected the same detections, but one of the two alone has class {int(label)} with a '
-                                   f'score of {score:.4f} at {[round(side, 1) for side in box.tolist()]}')
+                raise RuntimeError(f'expected the same detections, but one of the two alone has class {int(label)} '
+                                   f'with a score of {score:.4f} at {[round(side, 1) for side in box.tolist()]}')
 
 
 def _has(others: Named, box: Tensor, score: Tensor, label: Tensor) -> bool:

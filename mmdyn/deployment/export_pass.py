@@ -18,6 +18,7 @@ class ExportPass(ForwardPass):
         """The pass that the backbone begins, with its threshold and forced decisions, pooling as here."""
         forward_pass = backbone.begin_forward(images)
         forward_pass.__class__ = cls
+        assert isinstance(forward_pass, cls)
         forward_pass._captured = {}
         return forward_pass
 

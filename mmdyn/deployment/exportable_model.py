@@ -45,9 +45,9 @@ class ExportableModel(nn.Module):
     def forward(self, images: Tensor) -> Named:
         """(1, C, H, W) -> the outputs by name.
 
-        Beside those of `outputs_of`: ``blocks``, (1, B), 1 where a block ran that may be left out; ``adjacency_<stage>``
-        of wired stages, (1, n+1, n+1); ``macs``, (2,) int64, the multiply-adds of what ran of the backbone, and of all
-        of it, at the size of the graph's input.
+        Beside those of `outputs_of`: ``blocks``, (1, B), 1 where a block ran that may be left out; of wired stages
+        ``adjacency_<stage>``, (1, n+1, n+1); ``macs``, (2,) int64, the multiply-adds of what ran of the backbone, and
+        of all of it, at the size of the graph's input.
         """
         features, decisions = self.run(images)
         named = dict(self.outputs.compute(features, valid_sizes(images)[0]))

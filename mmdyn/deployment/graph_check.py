@@ -1,4 +1,4 @@
-"""Is each block that may be left out behind a branch of its own? Exporters have dropped and merged branches silently."""
+"""Is each block that may be left out behind a branch of its own? Exporters have dropped and merged some silently."""
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,6 +26,11 @@ def convolutions_inside(branch: Any) -> tuple[int, int]:
     return taken, other
 
 
+def block_branches(graph: Any) -> list[Any]:
+    """The `If` nodes of blocks that may be left out, in the order in which they run; others are about edges."""
+    return [node for node in graph.node if node.op_type == 'If' and any(convolutions_inside(node))]
+
+
 def check_branches(graph: Any, run: ExportableBackbone) -> None:
     """Compares the graph's branches with the blocks that are to be behind them.
 
@@ -37,8 +42,7 @@ def check_branches(graph: Any, run: ExportableBackbone) -> None:
         RuntimeError: If a block that may be left out is not behind a branch of its own with all of its convolutions,
             or if two branches have one decision that are to have two.
     """
-    # Those without convolutions are about edges.
-    branches = [node for node in graph.node if node.op_type == 'If' and any(convolutions_inside(node))]
+    branches = block_branches(graph)
     names = run.conditional_blocks()
     if len(branches) != len(names):
         raise RuntimeError(f'expected {len(names)} If nodes in the graph, one for each block that may be left out, got '

@@ -27,7 +27,8 @@ def read(entries: dict[str, str], path: Path) -> dict[str, Any]:
         InputError: If the file has another origin.
     """
     if 'mmdyn_version' not in entries:
-        raise InputError(f'expected a file that tools/deployment/export_onnx.py has written, found no metadata in {path}')
+        raise InputError('expected a file that tools/deployment/export_onnx.py has written, '
+                         f'found no metadata in {path}')
     return {name: json.loads(value) for name, value in entries.items()}
 
 
@@ -35,10 +36,11 @@ def describe(cfg: Config) -> dict[str, Any]:
     """Where a model is from, and how images are prepared for it.
 
     Returns:
-        ``mmdyn_version``; ``config``, its name; ``classes``; ``mean`` and ``std`` of the channels, in the values of 8-bit
-        pictures, which are in ``channel_order`` 'RGB' or 'BGR'; ``keep_ratio``: whether pictures are scaled in their own
-        proportions and padded at the right and bottom, with zeros after normalisation, or stretched; ``scale``: the
-        longer and the shorter side that they are scaled to, if that fits the graph; None if the config has none.
+        ``mmdyn_version``; ``config``, its name; ``classes``; ``mean`` and ``std`` of the channels, in the values of
+        8-bit pictures, which are in ``channel_order`` 'RGB' or 'BGR'; ``keep_ratio``: whether pictures are scaled in
+        their own proportions and padded at the right and bottom, with zeros after normalisation, or stretched;
+        ``scale``: the longer and the shorter side that they are scaled to, if that fits the graph; None if the config
+        has none.
     """
     prepare = cfg.model.get('data_preprocessor') or {}
     swapped = any(prepare.get(option) for option in ('bgr_to_rgb', 'rgb_to_bgr', 'to_rgb'))

@@ -9,6 +9,7 @@ from torch import nn
 from ..engine import InputError, check_output_folder
 from ..engine.atomic_backend import write_atomically
 from . import metadata
+from .detection_match import PIXELS, SCORE
 from .exportable_model import ExportableModel
 from .onnx_comparison import compare, pictures
 from .onnx_export import export
@@ -52,9 +53,10 @@ def export_model(model: nn.Module, cfg: Config, out: Path, *, shape: tuple[int, 
     number, largest = compare(model, module, session, inputs)
     write_atomically(graph, out)
     size = f'any size in multiples of {module.stride}' if dynamic else f'{shape[0]} x {shape[1]}'
-    same = 'the boxes are PyTorch\'s within 0.1 pixels' if 'boxes' in session.names else f'outputs within {largest:.1e} of it'
-    yield (f'{out}: opset {proto.opset_import[0].version}, one image of {size}, {len(module.run.conditional_blocks())} branches; on {number} images '
-           f'the decisions are those of PyTorch, {same}')
+    boxes = f'the boxes within {PIXELS} pixels of its, their scores within {SCORE}'
+    yield (f'{out}: opset {proto.opset_import[0].version}, one image of {size}, '
+           f'{len(module.run.conditional_blocks())} blocks behind branches; on {number} images the decisions are those '
+           f'of PyTorch, {boxes if "boxes" in session.names else f"outputs within {largest:.1e} of it"}')
 
 
 def check_shape(shape: tuple[int, int], stride: int) -> None:

@@ -52,7 +52,8 @@ def reference(model: nn.Module, module: ExportableModel, image: Tensor) -> tuple
     return outputs, decided
 
 
-def compare(model: nn.Module, module: ExportableModel, graph: OnnxSession, images: Iterable[Tensor]) -> tuple[int, float]:
+def compare(model: nn.Module, module: ExportableModel, graph: OnnxSession,
+            images: Iterable[Tensor]) -> tuple[int, float]:
     """Runs the graph on images that it was not exported with.
 
     Returns:

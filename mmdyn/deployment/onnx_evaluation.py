@@ -84,9 +84,9 @@ def fit(image: Tensor, graph: OnnxSession) -> Tensor:
     stride = graph.metadata['stride']
     wanted = graph.size or (-(-height // stride) * stride, -(-width // stride) * stride)
     if height > wanted[0] or width > wanted[1]:
-        raise InputError(f'{graph.path} takes images of {wanted[0]} x {wanted[1]}, but the pipeline of the config gives '
-                         f'{height} x {width}: export with --shape {height} {width} (or --dynamic), or scale to less by '
-                         '--cfg-options')
+        raise InputError(f'{graph.path} takes images of {wanted[0]} x {wanted[1]}, but the pipeline of the config '
+                         f'gives {height} x {width}: export with --shape {height} {width} (or --dynamic), or scale to '
+                         'less by --cfg-options')
     return pad(image, (0, wanted[1] - width, 0, wanted[0] - height))
 
 

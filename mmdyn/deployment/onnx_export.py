@@ -71,8 +71,8 @@ def _what_failed(module: ExportableModel, error: Exception, dynamic: bool) -> st
     parts = ', '.join(type(child).__name__ for name, child in module.named_children() if name != 'data_preprocessor')
     less = 'leave --dynamic out, or ' if dynamic else ''
     reason = next(iter(str(error).strip().splitlines()), '')
-    return (f'a part of the model ({parts}) has no form in ONNX, such as operators of MMCV: expected one that PyTorch can '
-            f'capture, got {type(error).__name__}: {reason[:400]}\nTo export less of it, {less}say --raw or --backbone')
+    return (f'a part of the model ({parts}) has no form in ONNX, such as operators of MMCV: expected one that PyTorch '
+            f'can capture, got {type(error).__name__}: {reason[:400]}\nTo export less, {less}say --raw or --backbone')
 
 
 def drop_unused_constants(graph: Any) -> None:

@@ -57,9 +57,9 @@ def outputs_of(model: nn.Module, kind: str) -> Outputs:
             return _boxes(model, lambda maps, size: choose(model.bbox_head(maps), size))
         return _maps(model, lambda maps: dict(zip(('cls_score', 'bbox_pred', 'score_factor'), model.bbox_head(maps))))
     if hasattr(model, 'bbox_head') and kind == 'result':
-        raise InputError(f'{type(model).__name__} with its {type(model.bbox_head).__name__} is not exported whole: expected '
-                         'a one-stage detector with a dense head, Faster R-CNN or Mask R-CNN. Say --raw to export the maps '
-                         'that the head reads')
+        raise InputError(f'{type(model).__name__} with its {type(model.bbox_head).__name__} is not exported whole: '
+                         'expected a one-stage detector with a dense head, Faster R-CNN or Mask R-CNN. Say --raw to '
+                         'export the maps that the head reads')
     return _maps(model, lambda maps: dict(neck=maps)) if getattr(model, 'with_neck', False) else _features(model)
 
 

@@ -29,9 +29,9 @@ def check_roi_head(head: nn.Module) -> None:
     }
     for name, known in reasons.items():
         if not known:
-            raise InputError(f'{name} finds boxes in a way of its own, which is not exported: expected the StandardRoIHead '
-                             'of Faster R-CNN or Mask R-CNN with a BBoxHead and average RoIAlign. Say --raw to export the '
-                             'maps of neck and RPN, and find the boxes in your application')
+            raise InputError(f'{name} finds boxes in a way of its own, which is not exported: expected the '
+                             'StandardRoIHead of Faster R-CNN or Mask R-CNN with a BBoxHead and average RoIAlign. Say '
+                             '--raw to export the maps of neck and RPN, and find the boxes in your application')
     check_nms(head.test_cfg.nms, 'model.test_cfg.rcnn.nms')
 
 

@@ -52,8 +52,8 @@ def onnx_file(detector, shapes, tmp_path_factory) -> tuple[Path, str]:
     for package in ('onnx', 'onnxruntime', 'onnxscript'):
         pytest.importorskip(package)
     out = tmp_path_factory.mktemp('onnx') / 'retinanet.onnx'
-    command = [sys.executable, str(ROOT / 'tools' / 'deployment' / 'export_onnx.py'), *map(str, detector), '--out', str(out),
-               '--shape', '96', '--images', str(shapes), '--num-images', '6']
+    command = [sys.executable, str(ROOT / 'tools' / 'deployment' / 'export_onnx.py'), *map(str, detector),
+               '--out', str(out), '--shape', '96', '--images', str(shapes), '--num-images', '6']
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return out, process.stdout

@@ -1,4 +1,4 @@
-"""Small models for the tests of deployment: an export takes seconds to minutes, by the number of blocks and operators."""
+"""Small models for the tests of deployment: an export takes seconds to minutes, by the number of blocks."""
 import copy
 
 import torch
@@ -20,8 +20,8 @@ GROUPS = dict(type='GN', num_groups=4)
 
 HEADS = dict(
     RetinaNet=dict(type='RetinaHead', anchor_generator=ANCHORS, bbox_coder=DELTAS, **LAYERS),
-    FCOS=dict(type='FCOSHead', strides=STRIDES, regress_ranges=((-1, 16), (16, 1e8)), norm_cfg=GROUPS, norm_on_bbox=True,
-              centerness_on_reg=True, **LAYERS),
+    FCOS=dict(type='FCOSHead', strides=STRIDES, regress_ranges=((-1, 16), (16, 1e8)), norm_cfg=GROUPS,
+              norm_on_bbox=True, centerness_on_reg=True, **LAYERS),
     ATSS=dict(type='ATSSHead', anchor_generator=SQUARES, bbox_coder=DELTAS, norm_cfg=GROUPS, **LAYERS),
     GFL=dict(type='GFLHead', anchor_generator=SQUARES, reg_max=7, norm_cfg=GROUPS, **LAYERS),
     SSDLite=dict(
@@ -31,9 +31,13 @@ HEADS = dict(
                               min_sizes=[16, 32], max_sizes=[32, 48])),
     FSAF=dict(type='FSAFHead', anchor_generator=SQUARES, bbox_coder=dict(type='TBLRBBoxCoder', normalizer=4.0),
               reg_decoded_bbox=True, **LAYERS),
-    RTMDet=dict(type='RTMDetHead', anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=STRIDES),
-                bbox_coder=dict(type='DistancePointBBoxCoder'), with_objectness=False, norm_cfg=dict(type='BN'), **LAYERS),
+    RTMDet=dict(
+        type='RTMDetHead', anchor_generator=dict(type='MlvlPointGenerator', offset=0, strides=STRIDES),
+        bbox_coder=dict(type='DistancePointBBoxCoder'), with_objectness=False, norm_cfg=dict(type='BN'), **LAYERS),
 )
+# Its boxes are found in a way of its own.
+TOOD = dict(type='TOODHead', anchor_type='anchor_free', num_classes=3, in_channels=16, feat_channels=32,
+            stacked_convs=1, anchor_generator=SQUARES)
 PREPROCESSOR = dict(type='DetDataPreprocessor', mean=[100.0, 120.0, 140.0], std=[50.0, 60.0, 70.0], bgr_to_rgb=True)
 
 
@@ -89,7 +93,7 @@ def build(config: dict, seed: int = 0) -> nn.Module:
 
 @torch.no_grad()
 def vary(backbone: nn.Module) -> None:
-    """Makes gates and routers random, and each decide one way for one half of `images` and the other way for the rest."""
+    """Makes gates and routers random, and each decide one way for half of `images` and the other way for the rest."""
     backbone.eval()
     for decider in getattr(backbone, 'deciders', list)():
         for parameter in decider.parameters():

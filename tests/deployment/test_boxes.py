@@ -6,7 +6,7 @@ from mmdyn.deployment.exportable_model import ExportableModel
 from mmdyn.deployment.onnx_comparison import reference
 from mmdyn.engine import InputError
 
-from small_models import HEADS, RESNET, build, images, one_stage, two_stage
+from small_models import HEADS, RESNET, TOOD, build, images, one_stage, two_stage
 
 STATIC = dict(type='ResNet', **RESNET)
 
@@ -37,6 +37,16 @@ def test_two_stage(options):
     assert compare(two_stage(STATIC, **options)) > 10
 
 
+def test_boxes_of_mask_rcnn():
+    config = two_stage(STATIC)
+    config.update(type='MaskRCNN')
+    config['roi_head'].update(
+        mask_roi_extractor=dict(config['roi_head']['bbox_roi_extractor']),
+        mask_head=dict(type='FCNMaskHead', num_convs=1, in_channels=16, conv_out_channels=16, num_classes=3))
+    config['test_cfg']['rcnn'].update(mask_thr_binary=0.5)
+    assert compare(config) > 10
+
+
 def test_options_of_test_cfg():
     config = one_stage('RetinaNet', STATIC)
     config['test_cfg'].update(nms=dict(type='nms', iou_threshold=0.3, class_agnostic=True), max_per_img=7, nms_pre=20,
@@ -55,9 +65,8 @@ def test_a_map_smaller_than_the_number_of_candidates():
 @pytest.mark.parametrize('config, message', [
     (dict(one_stage('RetinaNet', STATIC), test_cfg=dict(nms=dict(type='soft_nms'), max_per_img=5)),
      "model.test_cfg.nms: expected type 'nms', the one that ONNX has, got 'soft_nms'.*--raw"),
-    (dict(one_stage('RetinaNet', STATIC), bbox_head=dict(
-        type='TOODHead', anchor_type='anchor_free', num_classes=3, in_channels=16, feat_channels=32, stacked_convs=1,
-        anchor_generator=HEADS['ATSS']['anchor_generator'])), 'TOODHead turns its maps into boxes in a way of its own.*--raw'),
+    (dict(one_stage('RetinaNet', STATIC), bbox_head=TOOD),
+     'TOODHead turns its maps into boxes in a way of its own.*--raw'),
 ])
 def test_a_head_that_cannot_be_exported_is_named(config, message):
     with pytest.raises(InputError, match=message):

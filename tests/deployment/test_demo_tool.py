@@ -26,7 +26,8 @@ def bare_python(tmp_path_factory):
 
     def run(*arguments):
         command = [sys.executable, '-S', *map(str, arguments)]  # -S: no site-packages
-        return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=dict(os.environ, PYTHONPATH=str(folder)))
+        environment = dict(os.environ, PYTHONPATH=str(folder))
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
 
     return run
 
@@ -74,7 +75,7 @@ def test_bad_input(bare_python, onnx_file, shapes, tmp_path):
     (tmp_path / 'text.png').write_text('not a picture')
     picture = sorted((shapes / 'val2017').iterdir())[0]
     for arguments, message in (
-        ((tmp_path / 'bare.onnx', picture), 'expected a detector that export_onnx.py has written, with boxes and metadata'),
+        ((tmp_path / 'bare.onnx', picture), 'expected a detector that export_onnx.py has written, with boxes and meta'),
         ((tmp_path / 'no.onnx', picture), 'expected an ONNX file, found nothing at'),
         ((onnx_file[0], tmp_path / 'text.png'), 'expected a picture that OpenCV can read'),
         ((onnx_file[0], tmp_path / 'no.png'), 'expected a picture that OpenCV can read'),

@@ -22,6 +22,7 @@ from mmdyn.deployment.onnx_session import OnnxSession  # noqa: E402
 from small_models import HEADS, RESNET, build, images, one_stage, two_stage, with_backbone  # noqa: E402
 
 SIZE = (64, 96)
+REGNET = dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=8, bot_mul=1.0)
 
 
 def exported(module, folder, dynamic=False):
@@ -52,8 +53,7 @@ def convolutions_run(proto, image, folder):
 @pytest.mark.parametrize('backbone, blocks', [
     (lambda: AIGResNet(**RESNET), 4),
     pytest.param(lambda: AIGMobileNetV2(widen_factor=0.1, out_indices=(2, 7)), 11, marks=pytest.mark.slow),
-    pytest.param(lambda: AIGRegNet(arch=dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=8, bot_mul=1.0), out_indices=(3, )), 8,
-                 marks=pytest.mark.slow),
+    pytest.param(lambda: AIGRegNet(arch=REGNET, out_indices=(3, )), 8, marks=pytest.mark.slow),
     (lambda: DGResNet(threshold=0.8, **RESNET), 2),
     pytest.param(lambda: DGResNet(node='block', threshold=0.8, **dict(RESNET, depth=34)), 5, marks=pytest.mark.slow),
     pytest.param(lambda: DGMobileNetV2(widen_factor=0.1, threshold=0.8, out_indices=(2, 5)), 8, marks=pytest.mark.slow),
@@ -64,7 +64,7 @@ def test_each_block_is_a_branch(backbone, blocks, tmp_path):
     proto, session = exported(module, tmp_path)
     inputs = images(20)
     decided = assert_same(model, module, session, inputs)
-    branches = [node for node in proto.graph.node if node.op_type == 'If' and any(graph_check.convolutions_inside(node))]
+    branches = graph_check.block_branches(proto.graph)
     assert len(branches) == len(module.run.conditional_blocks()) == blocks
 
     # Of the image that closes most and of the one that closes least, the profiler sees what the decisions say.
@@ -120,7 +120,8 @@ def test_branches_that_have_gone_are_noticed():
         graph_check.check_branches(merged, module.run)
 
     moved = copy.deepcopy(graph)
-    body = next(a.g for node in moved.node if node.name == first.name for a in node.attribute if a.name == 'then_branch')
+    branch = next(node for node in moved.node if node.name == first.name)
+    body = next(attribute.g for attribute in branch.attribute if attribute.name == 'then_branch')
     body.node.remove(next(node for node in body.node if node.op_type == 'Conv'))
     with pytest.raises(RuntimeError, match='expected 2 convolutions of layer1.0 in its branch, got 1'):
         graph_check.check_branches(moved, module.run)
@@ -163,6 +164,13 @@ def test_two_stage(tmp_path):
     assert session.names == ['boxes', 'scores', 'labels', 'blocks', 'adjacency_layer1', 'adjacency_layer2', 'macs']
     assert_same(model, module, session, images(20))
     assert len(list(graph_check.operators(proto.graph, 'RoiAlign'))) == 2
+
+
+def test_an_operator_that_onnx_lacks():
+    backbone = AIGResNet(dcn=dict(type='DCN', deform_groups=1), stage_with_dcn=(False, True), **dict(RESNET, depth=50))
+    module = ExportableModel(with_backbone(backbone), size=SIZE)
+    with pytest.raises(InputError, match=r'a part of the model \(AIGResNet\) has no form in ONNX.* --raw or --backbone'):
+        export(module, torch.randn(1, 3, *SIZE))
 
 
 @pytest.mark.slow

@@ -34,9 +34,10 @@ def pytorch_metrics(detector, folder):
 
 
 @pytest.mark.parametrize('options, message', [
-    (['test_dataloader.dataset.metainfo.classes=(a,b)'], r"was exported with the classes \['circle'.*config has \['a', 'b'\]"),
-    (['test_dataloader.dataset.pipeline.1.scale=(200,200)'], 'takes images of 96 x 96, but the pipeline of the config gives '
-     r'200 x 200: export with --shape 200 200 \(or --dynamic\)'),
+    (['test_dataloader.dataset.metainfo.classes=(a,b)'],
+     r"was exported with the classes \['circle'.*config has \['a', 'b'\]"),
+    (['test_dataloader.dataset.pipeline.1.scale=(200,200)'],
+     r'takes images of 96 x 96, but the pipeline .* gives 200 x 200: export with --shape 200 200 \(or --dynamic\)'),
 ])
 def test_another_config(options, message, onnx_file, detector, run_tool):
     with pytest.raises(SystemExit, match=message):
@@ -52,7 +53,7 @@ def test_other_files(onnx_file, detector, tmp_path, run_tool):
             run_tool(TOOL, detector[0], path)
     without_metadata = tmp_path / 'bare.onnx'
     strip_metadata(onnx_file[0], without_metadata)
-    with pytest.raises(SystemExit, match='expected a file that tools/deployment/export_onnx.py has written, found no metadata'):
+    with pytest.raises(SystemExit, match='expected a file that .*export_onnx.py has written, found no metadata'):
         run_tool(TOOL, detector[0], without_metadata)
 
 

@@ -25,8 +25,8 @@ def load(path):
     metadata = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
     if 'mmdyn_version' not in metadata or 'boxes' not in names:
-        raise SystemExit(f'expected a detector that export_onnx.py has written, with boxes and metadata: {path} has the '
-                         f'outputs {", ".join(names)} and the metadata {", ".join(metadata) or "none"}')
+        raise SystemExit('expected a detector that export_onnx.py has written, with boxes and metadata: '
+                         f'{path} has the outputs {", ".join(names)} and the metadata {", ".join(metadata) or "none"}')
     if session.get_inputs()[0].shape[1] != 3:
         raise SystemExit(f'expected a detector of pictures with 3 channels, got {session.get_inputs()[0].shape[1]}')
     return session, {name: json.loads(value) for name, value in metadata.items()}
@@ -59,7 +59,8 @@ def draw(picture, detections, ran, share, classes):
         left, top, right, bottom = (int(side) for side in box * zoom)
         colour = [int(value) for value in np.random.default_rng(int(label)).integers(60, 255, 3)]
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, 2)
-        cv2.putText(canvas, f'{classes[label]} {score:.2f}', (left, max(top - 4, 12)), FONT, 0.45, colour, 1, cv2.LINE_AA)
+        text = f'{classes[label]} {score:.2f}'
+        cv2.putText(canvas, text, (left, max(top - 4, 12)), FONT, 0.45, colour, 1, cv2.LINE_AA)
     panel = np.full((canvas.shape[0], 190, 3), 255, np.uint8)
     cv2.putText(panel, f'{share:.0%} of the backbone', (8, 18), FONT, 0.45, TEXT, 1, cv2.LINE_AA)
     step = min(22.0, (canvas.shape[0] - 30) / max(len(ran), 1))

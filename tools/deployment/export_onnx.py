@@ -1,10 +1,10 @@
 """Exports a detector from the image to the boxes, or a classifier, as one ONNX file that skips, compared with PyTorch.
 
     python tools/deployment/export_onnx.py CONFIG [CHECKPOINT] --out model.onnx --shape 320
-    python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx --shape 320 --images FOLDER --num-images 50
+    python tools/deployment/export_onnx.py CONFIG CHECKPOINT --out model.onnx --shape 320 --images FOLDER
 
-One image goes in, normalised as the config says (the file's metadata have it), with zeros where it is padded at the
-right and bottom. Out come:
+One image goes in, normalised as the config says (the file's metadata have it). Rows and columns of zeros at the right
+and bottom are padding: gates do not see it, boxes end before it. Out come:
 
     boxes, scores, labels    (K, 4) left, top, right and bottom in pixels of the input, (K,) and (K,), the best first;
                              thresholds, NMS and the largest K are those of the config's test_cfg
@@ -16,8 +16,8 @@ right and bottom. Out come:
 Each gated block (AIG), and each node of a wired stage (DG), is behind an `If` of its own, so onnxruntime skips what is
 closed; `--execution mask` runs everything and multiplies, for runtimes without `If`. Covered are one-stage detectors
 with a dense head (RetinaNet, SSD, FCOS, ATSS, GFL and what chooses boxes as they do), Faster R-CNN, Mask R-CNN without
-its masks, and classifiers of MMPretrain; with dynamic backbones and with static ones. `--raw` gives the maps in which the
-boxes would be found, `--backbone` those of the backbone, the latter for any model that has one.
+its masks, and classifiers of MMPretrain; with dynamic backbones and with static ones. `--raw` gives the maps in which
+the boxes would be found, `--backbone` those of the backbone, for any model that has one.
 
 The file is written only if, on all images compared, the decisions are PyTorch's, the boxes within 0.1 pixels and their
 scores within 0.001 where neither is at a threshold, and other outputs within 1e-4, relative to their largest value.
@@ -43,8 +43,9 @@ def parse_args() -> argparse.Namespace:
                         help='let height and width be any multiples of the stride; --shape is that of the comparison')
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument('--raw', dest='kind', action='store_const', const='maps', default='result',
-                      help='leave post-processing out: the maps of the head, of two-stage detectors those of neck and RPN')
-    kind.add_argument('--backbone', dest='kind', action='store_const', const='backbone', help="the backbone's maps alone")
+                      help='no post-processing: the maps of the head, of two-stage detectors those of neck and RPN')
+    kind.add_argument('--backbone', dest='kind', action='store_const', const='backbone',
+                      help="the backbone's maps alone")
     parser.add_argument('--execution', choices=EXECUTIONS,
                         help="'skip' what is closed, or 'mask' it (default: skip, unless the policy runs everything)")
     parser.add_argument('--images', type=Path, metavar='FOLDER', help='pictures to compare on (default: seeded noise)')
