@@ -65,7 +65,12 @@ class DynamicBackbone(nn.Module):
     @property
     def skips(self) -> bool:
         """Whether closed parts are left out now; in training everything runs."""
-        return self.execution == 'skip' and not self.training
+        return self.execution == 'skip' and not self.training and self.decides
+
+    @property
+    def decides(self) -> bool:
+        """Whether decisions are open or closed, and not probabilities, at which everything runs."""
+        return True
 
     @property
     def followers(self) -> dict[str, str]:
