@@ -48,13 +48,13 @@ def test_evaluation_opens_at_the_target_rates(tmp_path):
         assert saved[f'backbone.{name}.gate.quantile'] == gate.quantile
 
 
-@pytest.mark.parametrize('constant', [[], ['layer1.1', 'layer2.0']])
+@pytest.mark.parametrize('constant', [[], ['layer1.0', 'layer1.1', 'layer2.0', 'layer2.1']])
 def test_gates_that_no_quantile_can_help_are_named_once(tmp_path, constant):
     runner = trained(tmp_path, constant=constant, interval=1, num_batches=4)
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
     assert log.count('Calibration cannot help there') == bool(constant)
     if constant:
-        assert 'The decisions of layer1.1, layer2.0 hardly depend on the image' in log
+        assert 'The decisions of layer1.0, layer1.1, layer2.0, layer2.1 hardly depend on the image' in log
 
 
 def test_training_goes_on_in_training_mode(tmp_path):
