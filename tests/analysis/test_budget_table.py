@@ -1,0 +1,48 @@
+"""Curves, table and verdict of points that are made up."""
+import pytest
+
+from mmdyn.analysis.budget_table import Row, advantages, curve, table, verdict
+
+
+def point(gmacs: float, accuracy: float, **fields) -> dict:
+    return dict(ratio=gmacs / 4, gmacs=gmacs, metrics=dict(AP=accuracy), **fields)
+
+
+OPEN = Row(0.0, 1.0, point(4, 0.8))
+ROWS = [Row(0.7, 0.5, point(2, 0.5), fixed=point(1.5, 0.4, closed=['layer1.0', 'layer2.0']), random=point(2, 0.3)),
+        Row(0.6, 0.75, point(3, 0.75), fixed=point(3, 0.7, closed=[]), random=point(3, 0.8)), OPEN]
+
+
+def test_controls_end_in_the_network_with_everything_open():
+    assert curve(ROWS, 'own', 'AP') == [(2, 0.5), (3, 0.75), (4, 0.8)]
+    assert curve(ROWS, 'fixed', 'AP') == [(1.5, 0.4), (3, 0.7), (4, 0.8)]
+
+
+def test_compared_at_equal_compute():
+    """At 2 GMACs the fixed choice has 0.5, a third of the way from 0.4 to 0.7."""
+    assert advantages(ROWS, 'fixed', 'AP') == pytest.approx([0, 0.05])
+    assert advantages(ROWS, 'random', 'AP') == pytest.approx([0.2, -0.05])
+    # Budgets that are met by one value count once.
+    assert advantages([ROWS[0], Row(0.7, 0.45, *(getattr(ROWS[0], kind) for kind in ('own', 'fixed', 'random'))), *ROWS[1:]],
+                      'fixed', 'AP') == pytest.approx([0, 0.05])
+
+
+def test_the_verdict():
+    text = verdict(ROWS, 'AP')
+    assert 'against fixed decisions:  AP +0.0250 on average (+0.0000 to +0.0500), better at 1 of 2' in text
+    assert 'against random decisions: AP +0.0750 on average (-0.0500 to +0.2000), better at 1 of 2' in text
+    assert text.endswith('They are worth more than fixed decisions and random decisions.')
+    worse = [Row(0.7, 0.5, point(2, 0.45), fixed=point(2, 0.5, closed=['layer1.0']), random=point(2, 0.4)), OPEN]
+    assert verdict(worse, 'AP').splitlines()[-2:] == ['They are worth more than random decisions.',
+                                                      'They are not worth more than fixed decisions.']
+    assert 'nothing was decided' in verdict([OPEN], 'AP')
+
+
+def test_the_table():
+    lines = table(ROWS, 'open_probability', 'AP').splitlines()[1:]
+    assert lines[0].split() == ['budget', 'open_probability', 'decisions', 'ratio', 'GMACs', 'AP']
+    assert lines[1].split() == ['0.500', '0.7', 'own', '0.500', '2.0000', '0.5000']
+    assert lines[2].split() == ['fixed', '0.375', '1.5000', '0.4000', 'without', 'layer1.0,', 'layer2.0']
+    assert lines[3].split() == ['random', '0.500', '2.0000', '0.3000']
+    assert lines[-1].split() == ['1.000', '0', 'own', '1.000', '4.0000', '0.8000'] and len(lines) == 8
+    assert table([Row(0.3, None, point(2, 0.5))], 'threshold', 'AP').splitlines()[-1].split()[0] == '-'
