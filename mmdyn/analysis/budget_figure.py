@@ -47,6 +47,6 @@ def draw(rows: Sequence[Row], knob: str, accuracy: str, path: Path, *, static: S
     axes.set(xlabel='GMACs of the backbone per image', ylabel=accuracy, title='accuracy over compute')
     axes.grid(alpha=0.3)
     axes.margins(x=0.15)  # room for the names
-    figure.legend(loc='outside lower center', ncols=3)  # where it hides no point
+    figure.legend(loc='outside lower center', ncols=2)  # where it hides no point
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -57,18 +57,21 @@ def advantages(rows: Sequence[Row], kind: str, accuracy: str) -> list[float]:
     return [point['metrics'][accuracy] - float(np.interp(point['gmacs'], gmacs, accuracies)) for point in own.values()]
 
 
+def judge(gains: Sequence[float]) -> str:
+    """What the advantages at some budgets say: more, or less, by more than two standard errors of their mean."""
+    if len(gains) < 2:
+        return 'one budget does not tell what they are worth beside'
+    mean, error = np.mean(gains), np.std(gains, ddof=1) / len(gains)**0.5
+    return f'they are worth {"more than" if mean > 2 * error else "less than" if mean < -2 * error else "no more than"}'
+
+
 def verdict(rows: Sequence[Row], accuracy: str) -> str:
     """Whether the decisions are worth more than the controls, and by how much."""
     if not any(row.fixed for row in rows):
         return '\nEvery gate was open for every image: nothing was decided that could be compared.'
-    lines, beaten = ["\nThe network's own decisions, at equal compute:"], []
+    lines = ["\nThe network's own decisions, at equal compute:"]
     for kind, name in CONTROLS.items():
         gains = advantages(rows, kind, accuracy)
-        mean = float(np.mean(gains))
-        lines.append(f'  against {name + ":":<17} {accuracy} {mean:+.4f} on average ({min(gains):+.4f} to '
-                     f'{max(gains):+.4f}), better at {sum(gain > 0 for gain in gains)} of {len(gains)}')
-        beaten += [name] if mean > 0 else []
-    unbeaten = [name for name in CONTROLS.values() if name not in beaten]
-    lines.append('They are worth more than ' + ' and '.join(beaten) + '.' if beaten else '')
-    lines.append('They are not worth more than ' + ' or '.join(unbeaten) + '.' if unbeaten else '')
-    return '\n'.join(filter(None, lines))
+        lines.append(f'  {judge(gains)} {name}: {accuracy} {np.mean(gains):+.4f} on average ({min(gains):+.4f} to '
+                     f'{max(gains):+.4f}), better at {sum(gain > 0 for gain in gains)} of {len(gains)} budgets')
+    return '\n'.join(lines)

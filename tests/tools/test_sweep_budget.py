@@ -27,7 +27,7 @@ def test_a_detector_and_its_controls(run_tool, configs, checkpoints, data_option
         assert len(at['fixed']) == len(at['random']) == 1 and at['own'][1]['ratio'] == 1 and closed
         assert all(at['fixed'][0]['metrics'][f'compute/open_rate/{block}'] == 0 for block in closed)
         assert min(choice['share'] for choice in content['choices']) <= content['settings'][0]['share']
-    assert "The network's own decisions, at equal compute:" in out and 'worth more than' in out
+    assert "The network's own decisions, at equal compute:" in out and 'fixed decisions: coco/bbox_mAP' in out
     assert (tmp_path / 'sweep.png').read_bytes().startswith(b'\x89PNG')
     # A second run finds everything made.
     monkeypatch.setattr('mmdyn.analysis.routed_images.RoutedImages.run', None)
