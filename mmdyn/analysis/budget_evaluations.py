@@ -43,6 +43,7 @@ class BudgetEvaluations:
         self.runner, self.knob, self.file, self.seed = runner, knob, file, seed
         self.backbone = runner.model.backbone
         self.training = None if training is None else RoutedImages(runner.model, knob, training, seed)
+        self.one_batch = RoutedImages(runner.model, knob, (training or [])[:1])  # for what is the same for all images
         self.measure = cache(self._measure)
 
     def _measure(self, value: float) -> Outcome:
@@ -78,14 +79,28 @@ class BudgetEvaluations:
             value, deal(self._validation_routes(value), self.seed)))
 
     def fixed(self, setting: Setting) -> dict[str, Any]:
-        """The point of the best fixed choice that costs no more on the training images than the own decisions."""
+        """The point of decisions for all images that cost no more on the training images than the own decisions."""
         value, share = setting.value, setting.share
         if not isinstance(self.backbone, AIGBackbone):
-            return self.file.once('points', dict(kind='fixed', value=value), lambda: self._evaluate(value, {
-                stage: mean_wiring(adjacency, value)[None] for stage, adjacency in self.measure(value).routes.items()}))
+            return self.file.once('points', dict(kind='fixed', value=value),
+                                  lambda: self._evaluate(value, self._mean_route(setting)))
         choice = best_within(close_greedily(list(self.backbone.gates()), self._try_out, share), share)
         return self.file.once('points', dict(kind='fixed', closed=list(choice.closed)),
                               lambda: self._evaluate(value, self._without(choice.closed)))
+
+    def _mean_route(self, setting: Setting) -> Routes:
+        """The mean wiring of the training images, cut as far as their cost asks for; all of it if every node may run."""
+        own = self.measure(setting.value).routes
+
+        def route(cut: float) -> Routes:
+            return {stage: mean_wiring(adjacency, cut)[None] for stage, adjacency in own.items()}
+
+        def measure(cut: float) -> Outcome:
+            with forced(self.backbone, route(cut)):
+                return self.one_batch.run()
+
+        heaviest = max(adjacency.mean(dim=0).max().item() for adjacency in own.values())
+        return route(find_value(setting.share, cache(measure), 0.0, heaviest).value)
 
     def _try_out(self, closed: tuple[str, ...]) -> Choice:
         """Loss and cost of the training images without the blocks of some gates."""

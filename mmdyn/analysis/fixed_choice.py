@@ -55,22 +55,31 @@ def best_within(choices: Iterable[Choice], share: float) -> Choice:
     return min((choice for choice in choices if choice.share <= share + ROUNDING), key=lambda choice: choice.rank)
 
 
-def mean_wiring(adjacency: Tensor, threshold: float) -> Tensor:
-    """One wiring for all images: the mean of theirs, cut as a router's weights are cut.
+def mean_wiring(adjacency: Tensor, cut: float) -> Tensor:
+    """One wiring for all images: the mean of theirs.
 
     Args:
         adjacency: (N, n+1, n+1) of N images.
-        threshold: An edge is open above it; the output keeps its strongest. Where that would leave the output without
-            input, nothing is cut.
+        cut: Edges that weigh no more are closed, and so are those of nodes that nothing reaches any more; the widest
+            path from the first node to the output stays.
 
     Returns:
         (n+1, n+1).
     """
     mean = adjacency.mean(dim=0)
-    wiring = torch.where(mean > threshold, mean, 0)
-    alive = liveness(wiring[None])[0]
-    strongest = (mean[:, -1] * alive).argmax()
-    if not alive[strongest] or not mean[strongest, -1]:
-        return mean
-    wiring[strongest, -1] = mean[strongest, -1]
-    return wiring * alive[:, None]
+    wiring = torch.where((mean > cut) | widest_path(mean), mean, 0)
+    return wiring * liveness(wiring[None])[0][:, None]
+
+
+def widest_path(weights: Tensor) -> Tensor:
+    """(n+1, n+1) bool: the edges of the path from the first node to the last whose lightest edge weighs the most."""
+    last = len(weights) - 1
+    width, source = torch.full_like(weights[0], math.inf), [0] * len(weights)
+    for j in range(1, len(weights)):
+        widths = torch.minimum(width[:j], weights[:j, j])
+        width[j], source[j] = widths.max(), int(widths.argmax())
+    path = torch.zeros_like(weights, dtype=torch.bool)
+    while last:
+        path[source[last], last] = True
+        last = source[last]
+    return path

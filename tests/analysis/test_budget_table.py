@@ -40,10 +40,10 @@ def test_what_advantages_say(gains, words):
 
 def test_the_verdict():
     lines = verdict(ROWS, 'AP').splitlines()[1:]
-    assert lines == [
-        "The network's own decisions, at equal compute:",
-        '  they are worth no more than fixed decisions: AP +0.0250 on average (+0.0000 to +0.0500), better at 1 of 2 budgets',
-        '  they are worth no more than random decisions: AP +0.0750 on average (-0.0500 to +0.2000), better at 1 of 2 budgets']
+    words = '  they are worth no more than {} decisions: AP {} on average ({} to {}), better at 1 of 2 budgets'
+    assert lines == ["The network's own decisions, at equal compute:",
+                     words.format('fixed', '+0.0250', '+0.0000', '+0.0500'),
+                     words.format('random', '+0.0750', '-0.0500', '+0.2000')]
     assert 'nothing was decided' in verdict([OPEN], 'AP')
 
 

@@ -41,24 +41,25 @@ def test_a_loss_that_is_not_a_number_is_the_worst():
     assert best_within([Choice(('a', ), math.nan, 0.1), Choice(('b', ), 9.0, 0.2)], 0.5).closed == ('b', )
 
 
-def test_the_mean_wiring_is_cut_at_the_threshold():
+def test_the_mean_wiring_and_what_is_cut_of_it():
     """Two nodes: one image reads both, the other the first alone."""
     both, chain = torch.zeros(3, 3), torch.zeros(3, 3)
     both[0, 1], both[0, 2], both[1, 2] = 1.0, 0.5, 0.75
     chain[0, 2] = 1.0
-    wiring = mean_wiring(torch.stack([both, chain]), threshold=0.25)
-    assert wiring.tolist() == [[0, 0.5, 0.75], [0, 0, 0.375], [0, 0, 0]]
+    assert mean_wiring(torch.stack([both, chain]), cut=0).tolist() == [[0, 0.5, 0.75], [0, 0, 0.375], [0, 0, 0]]
     # Node 1 dies with its only edge, and what it would send to the output with it.
-    assert mean_wiring(torch.stack([both, chain]), threshold=0.5).tolist() == [[0, 0, 0.75], [0, 0, 0], [0, 0, 0]]
-    # The output keeps its strongest edge.
-    assert mean_wiring(torch.stack([both, chain]), threshold=1.0).tolist() == [[0, 0, 0.75], [0, 0, 0], [0, 0, 0]]
+    assert mean_wiring(torch.stack([both, chain]), cut=0.5).tolist() == [[0, 0, 0.75], [0, 0, 0], [0, 0, 0]]
+    assert mean_wiring(torch.stack([both, chain]), cut=1).tolist() == [[0, 0, 0.75], [0, 0, 0], [0, 0, 0]]
 
 
-def test_the_output_is_not_left_without_input():
-    """Half of the images reach node 3, the only one that the output reads, through node 1, and half through node 2."""
+def test_the_output_keeps_its_widest_path():
+    """A third of the images reach node 3, the only one that the output reads, through node 1, the others through 2."""
     first, second = torch.zeros(5, 5), torch.zeros(5, 5)
-    first[0, 1] = first[1, 3] = first[3, 4] = 0.3
-    second[0, 2] = second[2, 3] = second[3, 4] = 0.3
-    wiring = mean_wiring(torch.stack([first, second]), threshold=0.2)
-    assert torch.equal(wiring, (first + second) / 2)
+    first[0, 1] = first[1, 3] = first[3, 4] = 0.75
+    second[0, 2] = second[2, 3] = second[3, 4] = 0.75
+    wiring = mean_wiring(torch.stack([first, second, second]), cut=10)
+    kept = torch.zeros(5, 5)
+    kept[0, 2] = kept[2, 3] = 0.5
+    kept[3, 4] = 0.75
+    assert torch.equal(wiring, kept)
     check_adjacency(wiring, 4, 'layer1')
