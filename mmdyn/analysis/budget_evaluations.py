@@ -89,7 +89,7 @@ class BudgetEvaluations:
                               lambda: self._evaluate(value, self._without(choice.closed)))
 
     def _mean_route(self, setting: Setting) -> Routes:
-        """The mean wiring of the training images, cut as far as their cost asks for; all of it if every node may run."""
+        """The mean wiring of the training images, cut as far as their cost asks for; uncut if every node may run."""
         own = self.measure(setting.value).routes
 
         def route(cut: float) -> Routes:

@@ -55,8 +55,9 @@ def main_accuracy(metrics: dict[str, float], wanted: str | None) -> str:
 def constant_throughout(metrics: Sequence[dict[str, float]]) -> list[str]:
     """The blocks whose gates say about the same of every image, in each of the evaluations."""
     prefix = 'compute/open_probability_std/'
-    constant = [constant_gates({name.removeprefix(prefix): value for name, value in own.items() if name.startswith(prefix)})
-                for own in metrics]
+    spreads = [{name.removeprefix(prefix): value for name, value in own.items() if name.startswith(prefix)}
+               for own in metrics]
+    constant = list(map(constant_gates, spreads))
     return [name for name in constant[0] if all(name in others for others in constant)]
 
 

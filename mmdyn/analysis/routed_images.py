@@ -83,7 +83,7 @@ def _routes(backbone: DynamicBackbone, decisions) -> dict[str, Tensor]:
 
 
 def deal(routes: Routes, seed: int) -> Routes:
-    """The same routes, dealt to the images at random: each gate is open as often as before, and costs add up to the same."""
+    """The same routes, dealt to the images at random: each gate is open as often, and the costs add up to the same."""
     images = len(next(iter(routes.values())))
     order = torch.randperm(images, generator=torch.Generator().manual_seed(seed))
     return {name: decided[order] for name, decided in routes.items()}
@@ -91,7 +91,7 @@ def deal(routes: Routes, seed: int) -> Routes:
 
 @contextmanager
 def forced(backbone: DynamicBackbone, routes: Routes) -> Iterator[None]:
-    """While open, images take these routes, in the order in which they come; after the last, the first is next again."""
+    """While open, images take these routes, in the order in which they come; after the last, the first comes again."""
     images, start = len(next(iter(routes.values()))), 0
 
     def force(_, inputs: tuple) -> None:

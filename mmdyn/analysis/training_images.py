@@ -11,10 +11,10 @@ from .trained_model import loader_with_images
 
 
 def training_images(cfg: Config, count: int) -> list[Any]:
-    """Batches of training images, spread evenly over the training set, through the pipeline of the validation set.
+    """Batches of images, spread evenly over the training set, through the pipeline of the validation set.
 
     So nothing is augmented. Annotations are loaded before the images are resized, and go with them: MMDetection's
-    evaluation loads them afterwards, in the pixels of the file. Images without objects are among them, as in evaluation.
+    evaluation loads them afterwards, in the pixels of the file. Images without objects stay, as in evaluation.
 
     Args:
         cfg: With ``train_dataloader`` and ``val_dataloader``.

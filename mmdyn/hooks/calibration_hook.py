@@ -96,9 +96,9 @@ class CalibrationHook(Hook):
         spreads = [spread.take(all_ranks=True) for spread in self._spreads]
         if constant := [name for own in spreads for name in constant_gates(own)]:
             runner.logger.warning(
-                f'{say_constant(constant)} Calibration cannot help there: its quantile cuts through differences that mean '
-                'nothing, so that which images open is chance. tools/analysis_tools/sweep_budget.py finds one threshold '
-                'for all gates instead, and --controls tells whether a fixed choice of blocks does better.')
+                f'{say_constant(constant)} Calibration cannot help there: its quantile cuts through differences that '
+                'mean nothing, so that which images open is chance. tools/analysis_tools/sweep_budget.py finds one '
+                'threshold for all gates instead, and with --controls tells whether a fixed choice of blocks does better.')
 
     @torch.no_grad()
     def calibrate(self, runner) -> None:

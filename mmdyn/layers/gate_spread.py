@@ -7,8 +7,8 @@ from torch import Tensor
 
 from .global_mean import global_mean
 
-# A gate whose open probability spreads by less than this over the images decides by differences that mean nothing. Trained
-# gates that were constants spread by 0.0003 to 0.0044.
+# A gate whose open probability spreads by less than this over the images decides by differences that mean nothing.
+# Trained gates that were constants spread by 0.0003 to 0.0044.
 LEAST_SPREAD = 0.01
 
 
@@ -63,5 +63,5 @@ def constant_gates(spreads: Mapping[str, float]) -> list[str]:
 
 def say_constant(blocks: Iterable[str]) -> str:
     """What it means, in words, that the gates of these blocks are constant."""
-    return (f'The decisions of {", ".join(blocks)} hardly depend on the image: the open probabilities that their gates give '
-            f'spread by less than {LEAST_SPREAD} (standard deviation over the images).')
+    return (f'The decisions of {", ".join(blocks)} hardly depend on the image: the open probabilities that their gates '
+            f'give spread by less than {LEAST_SPREAD} (standard deviation over the images).')

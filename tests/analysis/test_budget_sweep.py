@@ -32,7 +32,8 @@ def test_what_counts_is_added_to_any_config(tmp_path):
 def test_other_networks_are_drawn_beside_the_curve(tmp_path):
     static = [reference(text) for text in ('ResNet-20=0.04,87.5', 'a=b=0.1,89')]
     assert static == [('ResNet-20', 0.04, 87.5), ('a=b', 0.1, 89.0)]
-    rows = [Row(v, r, dict(ratio=r, gmacs=r / 8, metrics={'accuracy/top1': 90 - v})) for v, r in ((0.1, 1), (0.5, 0.7))]
+    rows = [Row(value, ratio, dict(ratio=ratio, gmacs=ratio / 8, metrics={'accuracy/top1': 90 - value}))
+            for value, ratio in ((0.1, 1), (0.5, 0.7))]
     controlled = [rows[0], replace(rows[1], fixed=rows[1].own, random=rows[1].own)]
     pictures = []
     for drawn, options in ((rows, {}), (controlled, {}), (rows, dict(static=static)),
@@ -47,8 +48,8 @@ def test_how_budgets_are_met_in_words():
     say = [budget_sweep.describe(Setting(0.75, 0.6, share), knob) for share in (0.599, 0.5, 0.65)]
     assert say == ['a budget of 0.6: open_probability = 0.75 costs 0.599 of dense on training images',
                    'a budget of 0.6: open_probability = 0.75 costs 0.500 of dense on training images, the next below',
-                   'a budget of 0.6 cannot be met: open_probability = 0.75 costs 0.650 of dense on training images, with '
-                   'everything closed that can be']
+                   'a budget of 0.6 cannot be met: open_probability = 0.75 costs 0.650 of dense on training images, '
+                   'with everything closed that can be']
 
 
 def test_gates_that_are_constant_at_every_budget():

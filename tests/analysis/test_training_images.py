@@ -28,8 +28,9 @@ def cfg(tmp_path_factory) -> Config:
 
 
 def test_annotations_go_with_the_image_and_nothing_is_augmented():
-    evaluation = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=64), ANNOTATIONS, dict(type='PackDetInputs')]
-    training = [dict(type='LoadImageFromFile'), MASKS, dict(type='RandomFlip', prob=0.5), dict(type='PackDetInputs')]
+    load, pack = dict(type='LoadImageFromFile'), dict(type='PackDetInputs')
+    evaluation = [load, dict(type='Resize', scale=64), ANNOTATIONS, pack]
+    training = [load, MASKS, dict(type='RandomFlip', prob=0.5), pack]
     assert with_annotations(evaluation, training) == [evaluation[0], MASKS, evaluation[1], evaluation[3]]
     assert with_annotations(evaluation[:2], training[2:]) == evaluation[:2]  # classifiers load none
 

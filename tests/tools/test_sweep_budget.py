@@ -10,7 +10,8 @@ TOOL = 'analysis_tools/sweep_budget.py'
 @pytest.mark.slow
 @pytest.mark.parametrize('name, knob', [('aig', 'open_probability'), ('dg', 'threshold')])
 def test_a_detector_and_its_controls(run_tool, configs, checkpoints, data_options, tmp_path, monkeypatch, name, knob):
-    arguments = [TOOL, configs[name], checkpoints[name], '--budgets', 0.6, 1, '--controls', '--out', tmp_path, *data_options]
+    arguments = [TOOL, configs[name], checkpoints[name], '--budgets', 0.6, 1, '--controls', '--out', tmp_path,
+                 *data_options]
     out = run_tool(*arguments)
     content = json.loads((tmp_path / 'sweep.json').read_text())
     assert content['knob'] == knob and [row['budget'] for row in content['settings']] == [0.6, 1]

@@ -29,7 +29,8 @@ def parse_args() -> argparse.Namespace:
                         help='shares of the dense cost, in (0, 1] (default: 0.5 0.6 0.7 0.8 0.9 1, unless --values)')
     parser.add_argument('--values', type=float, nargs='+', metavar='VALUE',
                         help='open probabilities in [0, 1], or thresholds in [0, edge_scale), to evaluate as they are')
-    parser.add_argument('--controls', action='store_true', help='evaluate random and fixed decisions at the same compute')
+    parser.add_argument('--controls', action='store_true',
+                        help='evaluate random and fixed decisions at the same compute')
     parser.add_argument('--train-images', type=int, default=200, metavar='N',
                         help='training images to choose by, spread evenly over the set (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='of the random decisions (default: %(default)s)')
