@@ -7,8 +7,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from mmengine.runner import Runner
 
-from ..backbones.aig_backbone import AIGBackbone
-from .budget_knob import Knob
+from .budget_knob import Knob, gates_of
 from .budget_search import find_value
 from .fixed_choice import Choice, best_within, close_greedily, mean_wiring
 from .routed_images import Outcome, RoutedImages, Routes, deal, forced
@@ -42,6 +41,7 @@ class BudgetEvaluations:
     def __init__(self, runner: Runner, knob: Knob, training: Optional[list], file: SweepFile, seed: int) -> None:
         self.runner, self.knob, self.file, self.seed = runner, knob, file, seed
         self.backbone = runner.model.backbone
+        self.gates = list(gates_of(self.backbone))
         self.training = None if training is None else RoutedImages(runner.model, knob, training, seed)
         self.one_batch = RoutedImages(runner.model, knob, (training or [])[:1])  # for what is the same for all images
         self.measure = cache(self._measure)
@@ -70,8 +70,8 @@ class BudgetEvaluations:
         return self.file.once('points', dict(kind='own', value=value), lambda: self._evaluate(value))
 
     def has_decided(self, own: dict[str, Any]) -> bool:
-        """Whether the network could have decided otherwise: where all gates are open, controls are the same network."""
-        return own['ratio'] < 1 or not isinstance(self.backbone, AIGBackbone)
+        """Whether controls are other networks: with all gates open they are the same."""
+        return own['ratio'] < 1 or not self.gates
 
     def random(self, value: float) -> dict[str, Any]:
         """The point of the same routes, dealt to the validation images at random."""
@@ -81,10 +81,10 @@ class BudgetEvaluations:
     def fixed(self, setting: Setting) -> dict[str, Any]:
         """The point of decisions for all images that cost no more on the training images than the own decisions."""
         value, share = setting.value, setting.share
-        if not isinstance(self.backbone, AIGBackbone):
+        if not self.gates:
             return self.file.once('points', dict(kind='fixed', value=value),
                                   lambda: self._evaluate(value, self._mean_route(setting)))
-        choice = best_within(close_greedily(list(self.backbone.gates()), self._try_out, share), share)
+        choice = best_within(close_greedily(self.gates, self._try_out, share), share)
         return self.file.once('points', dict(kind='fixed', closed=list(choice.closed)),
                               lambda: self._evaluate(value, self._without(choice.closed)))
 
@@ -116,7 +116,7 @@ class BudgetEvaluations:
 
     def _without(self, closed: Sequence[str]) -> Routes:
         """The one route that leaves the blocks of some gates out."""
-        return {name: torch.tensor([float(name not in closed)]) for name in self.backbone.gates()}
+        return {name: torch.tensor([float(name not in closed)]) for name in self.gates}
 
     def _validation_routes(self, value: float) -> Routes:
         setattr(self.backbone, self.knob.name, value)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..backbones.aig_backbone import AIGBackbone
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
-from .budget_knob import Knob
+from ..layers.decisions import Decisions
+from .budget_knob import Knob, gates_of
 
 # What the backbone's `force_decisions` takes, for N images: block -> (N,), or wired stage -> (N, n+1, n+1).
 Routes = Mapping[str, Tensor]
@@ -76,10 +76,8 @@ class RoutedImages:
         return float(total)
 
 
-def _routes(backbone: DynamicBackbone, decisions) -> dict[str, Tensor]:
-    if isinstance(backbone, AIGBackbone):
-        return {name: decisions.gates[name] for name in backbone.gates()}
-    return dict(decisions.adjacency)
+def _routes(backbone: DynamicBackbone, decisions: Decisions) -> dict[str, Tensor]:
+    return {name: decisions.gates[name] for name in gates_of(backbone)} | decisions.adjacency
 
 
 def deal(routes: Routes, seed: int) -> Routes:
