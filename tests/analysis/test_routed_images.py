@@ -11,7 +11,8 @@ from mmdyn.analysis.routed_images import RoutedImages, deal, forced
 from mmdyn.cost import CostAccount
 
 WIRED = {name: value for name, value in SMALL_AIG.items() if name != 'type'} | dict(type='mmdyn.DGResNet')
-BACKBONES = {'gates': SMALL_AIG, 'wired': WIRED}
+GROUPED = dict(SMALL_AIG, gate_groups=[['layer1.0', 'layer1.1']])
+BACKBONES = {'gates': SMALL_AIG, 'groups': GROUPED, 'wired': WIRED}
 
 
 def images_of(backbone: dict, seed: int = 0) -> RoutedImages:
@@ -67,7 +68,7 @@ def test_costs_and_turns(name):
     backbone, knob = images.model.backbone, images.knob
     setattr(backbone, knob.name, knob.lowest)
     first = images.run()
-    assert first.share == (1 if name == 'gates' else pytest.approx(first.share)) and len(first.turns) > 8
+    assert len(first.turns) > 8 and (name == 'wired' or first.share == 1)
     value = float(first.turns[:2].mean())
     setattr(backbone, knob.name, value)
     found = images.run().routes

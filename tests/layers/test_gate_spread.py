@@ -1,7 +1,11 @@
 """The spread of open probabilities, exactly."""
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
+from mmdyn.engine import leave_process_group
 from mmdyn.layers.gate_spread import GateSpread, constant_gates, say_constant
 
 
@@ -31,6 +35,24 @@ def test_a_batch_of_one_image_says_nothing():
     spread.add(logits(0.3))
     spread.add(logits(0.5, 0.9))
     assert spread.take()['layer1.0'] == pytest.approx(0.08**0.5, rel=1e-12)
+
+
+def _add_share(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
+    spread = GateSpread()
+    spread.add(logits(*((0.1, 0.3), (0.5, ))[rank]))  # the second rank's batch of one image says nothing
+    spread.add(logits(*((0.5, 0.9), (0.2, 0.4, 0.6))[rank]))
+    Path(folder, f'{rank}.json').write_text(json.dumps(spread.take(all_ranks=True)))
+    leave_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_the_batches_of_two_ranks(tmp_path):
+    torch.multiprocessing.spawn(_add_share, (str(tmp_path), ), nprocs=2)
+    for rank in range(2):
+        found = json.loads((tmp_path / f'{rank}.json').read_text())
+        assert found['layer1.0'] == pytest.approx(((0.02 + 0.08 + 0.08) / 4)**0.5, rel=1e-12)
 
 
 def test_nothing_is_read_while_batches_are_added():
