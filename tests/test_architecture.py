@@ -22,7 +22,8 @@ ALLOWED: dict[str, set[str]] = {
     'engine': {'checkpoints', 'stack'},
     'converters': {'checkpoints', 'backbones', 'engine'},
     'deployment': {'functional', 'layers', 'backbones', 'cost', 'engine'},
-    'analysis': {'layers', 'backbones', 'cost', 'losses', 'hooks', 'metrics', 'visualization', 'checkpoints', 'engine'},
+    'analysis': {'functional', 'layers', 'backbones', 'cost', 'losses', 'hooks', 'metrics', 'visualization', 'checkpoints',
+                 'engine'},
     'demo': {'engine'},
     # Outside of the engine: they have to run where the engine's own imports fail.
     'doctor': {'stack'},

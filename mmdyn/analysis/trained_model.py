@@ -103,19 +103,21 @@ def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:
                          f'got {size[0]} x {size[1]}')
 
 
-def validation_images(build: Callable[[], DataLoader]) -> DataLoader:
-    """The loader of the validation set.
+def loader_with_images(build: Callable[[], DataLoader], split: str = 'val') -> DataLoader:
+    """A loader whose data set is not empty.
 
     Args:
         build: Builds it.
+        split: For the message: that of ``<split>_dataloader``.
 
     Raises:
         InputError: If it has no images.
     """
+    key = f'{split}_dataloader.dataset'
     try:
         loader = build()
     except ValueError as error:  # mmengine cannot pack a list of no images
-        raise InputError(f'val_dataloader.dataset: expected images, it cannot be built ({error})') from error
+        raise InputError(f'{key}: expected images, it cannot be built ({error})') from error
     if not len(loader.dataset):
-        raise InputError('val_dataloader.dataset: expected images, found none')
+        raise InputError(f'{key}: expected images, found none')
     return loader
