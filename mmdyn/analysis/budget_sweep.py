@@ -27,9 +27,9 @@ def knob_of(backbone: DynamicBackbone) -> str:
     """
     if not list(backbone.deciders()):
         raise InputError(f'expected a backbone with gates or wired stages, this {type(backbone).__name__} has none')
-    if not hasattr(backbone, 'open_probability'):
+    if not backbone.gates():
         return 'threshold'
-    policies = {gate.policy for gate in backbone.deciders()}
+    policies = {gate.policy for gate in backbone.gates().values()}
     if policies != {'argmax'}:
         raise InputError(f"open probabilities matter under the policy 'argmax', the config has {sorted(policies)}: "
                          'give --cfg-options model.backbone.policy=argmax')

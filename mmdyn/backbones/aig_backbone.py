@@ -1,23 +1,17 @@
 """Gated residual blocks on top of one of MMDetection's backbones (ConvNet-AIG)."""
 from functools import partial
-from typing import Callable, Iterator, Mapping, Optional, Union
+from typing import Iterator, Mapping, Optional, Union
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers.extension import extend
 from ..layers.forward_pass import Forced
-from ..layers.gate import BaseGate, ConfidenceGate, Gate
+from ..layers.gate import BaseGate, ConfidenceGate
 from ..layers.gated_stage import GatedBlock, GatedStage
-from ..layers.global_mean import global_mean
 from ..layers.residual import Residual
 from .dynamic_backbone import DynamicBackbone
+from .gate_options import build_gate, check_calibrated, forced_values
 from .target_rates import TargetRates, resolve_target_rates
-
-_GATE_OPTIONS: dict[Callable, tuple[str, ...]] = {
-    Gate: ('hidden_channels', 'norm', 'temperature'),
-    ConfidenceGate: ('num_classes', ),
-}
 
 
 class AIGBackbone(DynamicBackbone):
@@ -60,18 +54,15 @@ class AIGBackbone(DynamicBackbone):
         residuals = {name: Residual(block) for name, block in blocks.items()}
         always_run = [name for name, residual in residuals.items() if not residual.has_shortcut]
         rates = resolve_target_rates(target_rates, list(blocks), always_run, getattr(self, 'depth', None))
-        build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
+        build = partial(build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
-        build_gate(1)
-        without = [name for name, rate in rates.items() if rate is None]
-        if open_probability == 'calibrated' and without:
-            raise ValueError("open_probability='calibrated' opens for the target share of the images: expected "
-                             f'target_rates for all gated blocks, got None for {", ".join(without)}')
+        build(1)
+        check_calibrated(open_probability, rates)
         for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)
             elif rate != 1:
-                blocks[name].gate = build_gate(residuals[name].in_channels, target_rate=rate)
+                blocks[name].gate = build(residuals[name].in_channels, target_rate=rate)
                 extend(blocks[name], GatedBlock, name)
         for name in self.stage_names:
             stage = getattr(self, name)
@@ -103,25 +94,10 @@ class AIGBackbone(DynamicBackbone):
         return iter(self.gates().values())
 
     @property
-    def target_rates(self) -> dict[str, float]:
-        return self._target_rates
-
-    @property
     def needed_loss(self) -> Optional[str]:
         if any(isinstance(gate, ConfidenceGate) for gate in self.deciders()):
             return 'mmdyn.GateClassLoss'
         return super().needed_loss
-
-    @property
-    def open_probability(self) -> Union[float, str, list]:
-        """Of the gates; one value where all agree. Setting it moves every gate."""
-        values = [gate.open_probability for gate in self.deciders()]
-        return values[0] if len(set(values)) == 1 else values
-
-    @open_probability.setter
-    def open_probability(self, value: Union[float, str]) -> None:
-        for gate in self.deciders():
-            gate.open_probability = value
 
     def force_decisions(self, decisions: Forced) -> None:
         """Fixes what the gates decide, for study and tests; training keeps their gradient.
@@ -141,41 +117,5 @@ class AIGBackbone(DynamicBackbone):
             for name in decisions:
                 if name not in gates:
                     raise ValueError(f'no gate at block {name!r}; the gated blocks are {list(gates)}')
-            decisions = {name: _forced_values(name, value) for name, value in decisions.items()}
+            decisions = {name: forced_values(name, value) for name, value in decisions.items()}
         self._forced = decisions
-
-    def restart_calibration(self) -> None:
-        """Lets the next calibrations take larger steps again, from where the quantiles are."""
-        for gate in self.gates().values():
-            gate.calibration_steps.clamp_(max=2)
-
-    @torch.no_grad()
-    def calibrate(self) -> None:
-        """Moves the running quantiles by the last forward's logits, over all ranks."""
-        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
-        if not gates:
-            return
-        logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
-        offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
-        above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
-        for gate, *statistics in zip(gates.values(), above, distance):
-            gate.calibrate(*statistics)
-
-
-def _build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:
-    if options is not None and not isinstance(options, Mapping):
-        raise TypeError(f'gate must be a dict of options or None, got {options!r}')
-    options = dict(options or {})
-    kind: Callable[..., BaseGate] = ConfidenceGate if 'num_classes' in options else Gate
-    unknown = set(options) - set(_GATE_OPTIONS[kind])
-    if unknown:
-        raise ValueError(f'gate takes the options {_GATE_OPTIONS[kind]}, got {sorted(unknown)}')
-    return kind(in_channels, **options, **kwargs)
-
-
-def _forced_values(name: str, value: object) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float32)
-    if value.dim() != 1 or not ((value == 0) | (value == 1)).all():
-        raise ValueError(f'forced decisions of block {name!r} must be (N,) zeros and ones, '
-                         f'got {value}')
-    return value

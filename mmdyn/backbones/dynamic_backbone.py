@@ -1,7 +1,7 @@
-"""What all dynamic backbones share: decisions, execution, freezing."""
+"""What all dynamic backbones share: decisions, gates, execution, freezing."""
 import threading
 from copy import deepcopy
-from typing import Iterator, Optional
+from typing import Iterator, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from ..layers.decisions import Decisions
 from ..layers.extension import Extension
 from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
+from ..layers.gate import BaseGate
+from ..layers.global_mean import global_mean
 
 EXECUTIONS = ('skip', 'mask')
 
@@ -34,6 +36,7 @@ class DynamicBackbone(nn.Module):
         self._decisions = _PerThread()
         self._traced_decisions: Optional[Decisions] = None
         self._forced: Forced = None
+        self._target_rates: dict[str, float] = {}
 
     @property
     def decisions(self) -> Optional[Decisions]:
@@ -66,7 +69,18 @@ class DynamicBackbone(nn.Module):
     @property
     def target_rates(self) -> dict[str, float]:
         """Block name -> target rate, for the blocks that have one."""
-        return {}
+        return self._target_rates
+
+    @property
+    def open_probability(self) -> Union[float, str, list]:
+        """Of the gates; one value where all agree. Setting it moves every gate."""
+        values = [gate.open_probability for gate in self.gates().values()]
+        return values[0] if len(set(values)) == 1 else values
+
+    @open_probability.setter
+    def open_probability(self, value: Union[float, str]) -> None:
+        for gate in self.gates().values():
+            gate.open_probability = value
 
     @property
     def needed_loss(self) -> Optional[str]:
@@ -74,11 +88,29 @@ class DynamicBackbone(nn.Module):
         return 'mmdyn.TargetRateLoss' if self.target_rates else None
 
     def deciders(self) -> Iterator[nn.Module]:
-        """The gates or routers, in the order in which they run."""
+        """The gates and routers, in the order in which they run."""
         raise NotImplementedError
 
+    def gates(self) -> dict[str, BaseGate]:
+        """Block name -> gate, for the blocks that have one."""
+        raise NotImplementedError
+
+    def restart_calibration(self) -> None:
+        """Lets the next calibrations take larger steps again, from where the quantiles are."""
+        for gate in self.gates().values():
+            gate.calibration_steps.clamp_(max=2)
+
+    @torch.no_grad()
     def calibrate(self) -> None:
-        """Lets running statistics of the decisions follow the last forward, if there are any."""
+        """Moves the gates' running quantiles by the last forward's logits, over all ranks."""
+        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
+        if not gates:
+            return
+        logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
+        offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
+        above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
+        for gate, *statistics in zip(gates.values(), above, distance):
+            gate.calibrate(*statistics)
 
     def begin_forward(self, images: Tensor) -> ForwardPass:
         """Starts a forward.

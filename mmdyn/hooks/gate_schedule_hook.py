@@ -4,7 +4,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from ..backbones.aig_backbone import AIGBackbone
+from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.gate import check_number
 from ..registry import HOOKS
 
@@ -57,7 +57,7 @@ class GateScheduleHook(Hook):
         value = self.value_at(runner.iter / runner.max_iters)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for module in model.modules():
-            if isinstance(module, AIGBackbone):
+            if isinstance(module, DynamicBackbone):
                 for name, gate in module.gates().items():
                     if not hasattr(gate, self.attribute):
                         raise ValueError(f'GateScheduleHook: expected gates with the attribute {self.attribute!r}, '

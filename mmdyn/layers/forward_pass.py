@@ -118,9 +118,13 @@ class ForwardPass:
         Raises:
             ValueError: If decisions are forced and of another number of images.
         """
+        return self.decide_from(name, gate, self.pool(x))
+
+    def decide_from(self, name: str, gate: BaseGate, pooled: Tensor) -> Tensor:
+        """:meth:`decide` from the average of the block's input, (N, C)."""
         gates = list(self.decisions.gates.values())
         before = gates[-1] if gates else None
-        decision, logit, features = ask(gate, self.pool(x), before)
+        decision, logit, features = ask(gate, pooled, before)
         if self.forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
@@ -134,6 +138,8 @@ class ForwardPass:
             forced = torch.full_like(decision, float(self.forced == 'open'))
         elif name in self.forced:
             forced = self.forced[name].to(decision)
+            if not forced.dim():  # the same for all images
+                forced = forced.expand_as(decision)
             if forced.shape != decision.shape:
                 raise ValueError(f'forced decisions of block {name!r} must have shape '
                                  f'{tuple(decision.shape)} for this batch, got {tuple(forced.shape)}')

@@ -1,0 +1,164 @@
+"""Wired backbones that leave nodes out: what a shut gate takes away, and that nothing else changes."""
+import copy
+
+import pytest
+import torch
+from aig_cases import assert_skipped_is_masked, images_run, padded_batch
+from mmdet.models.backbones import MobileNetV2, ResNet
+from torch import nn
+
+from mmdyn.backbones import AIGMobileNetV2, AIGResNet, DGMobileNetV2, DGResNet, DGResNetCIFAR
+from mmdyn.cost import CostAccount, blocks_run
+from mmdyn.losses import ComputeBudgetLoss, TargetRateLoss
+
+MOBILE, RESNET = dict(widen_factor=0.25), dict(depth=18, base_channels=8)
+# Static at the start: as branches whose edges weigh 1, and as a chain of blocks.
+STATIC = {
+    'branches': (MobileNetV2, AIGMobileNetV2, DGMobileNetV2, MOBILE, dict(node='branch', init='static')),
+    'blocks': (MobileNetV2, AIGMobileNetV2, DGMobileNetV2, MOBILE, dict(node='block')),
+    'rectified blocks': (ResNet, AIGResNet, DGResNet, RESNET, dict(node='block')),
+}
+WIRED = {
+    'branches': lambda **options: DGMobileNetV2(**MOBILE, **options),
+    'rectified branches': lambda **options: DGResNetCIFAR(depth=32, base_channels=4, threshold=0.7, **options),
+    'blocks': lambda **options: DGMobileNetV2(**MOBILE, node='block', init='complete', **options),
+    'bounded blocks': lambda **options: DGResNetCIFAR(depth=32, base_channels=4, node='block', column_bound=1.0, **options),
+}
+
+
+def built(build, **options) -> nn.Module:
+    """With residual branches that compute something, and decisions that differ between images."""
+    torch.manual_seed(0)
+    backbone = build(**options).double()
+    for parameter in backbone.parameters():
+        if parameter.dim() == 1:
+            nn.init.uniform_(parameter, 0.5, 1.0)
+    for decider in backbone.deciders():
+        for parameter in decider.parameters():
+            nn.init.normal_(parameter, std=0.5)
+    backbone.losses_attached = True
+    return backbone
+
+
+def close(ours, theirs, tolerance=1e-12):
+    for a, b in zip(ours, theirs):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * b.abs().max().item())
+
+
+@pytest.mark.parametrize('kind', STATIC)
+@pytest.mark.parametrize('mode', ['train', 'skip', 'mask'])
+def test_with_the_wiring_of_the_static_network_it_is_a_convnet_aig(kind, mode):
+    """Shut gates leave what a residual network has without their blocks, and gates read what its gates read."""
+    _, gated_class, wired_class, options, start = STATIC[kind]
+    wired = wired_class(**options, **start, node_gates=True).double()
+    wired.losses_attached = True
+    rates = [None if name in wired.gates() else 1 for name, _ in gated_class(**options).blocks()]
+    gated = built(gated_class, target_rates=rates, **options)
+    missing, unexpected = wired.load_state_dict(gated.state_dict(), strict=False)
+    assert not unexpected and missing and all('.router.' in key for key in missing)
+    for backbone in (gated, wired):
+        backbone.train(mode == 'train').execution = 'mask' if mode == 'mask' else 'skip'
+    images, results = padded_batch(4), []
+    for backbone in (gated, wired):
+        torch.manual_seed(1)
+        with torch.set_grad_enabled(mode == 'train'):
+            results.append((backbone(images), list(backbone.decisions.gates.values())))
+    (theirs, their_gates), (ours, our_gates) = results
+    assert all(torch.equal(a, b) for a, b in zip(our_gates, their_gates))
+    assert 0 < torch.stack(our_gates).mean() < 1
+    close(ours, theirs)
+    if mode == 'train':
+        for outs in (ours, theirs):
+            sum(out.square().mean() for out in outs).backward()
+        for name, gate in gated.gates().items():
+            close([p.grad for p in wired.gates()[name].parameters()], [p.grad for p in gate.parameters()], 1e-9)
+
+
+@pytest.mark.parametrize('kind', STATIC)
+def test_with_all_gates_shut_the_first_blocks_are_left(kind):
+    static_class, _, wired_class, options, start = STATIC[kind]
+    backbone = wired_class(**options, **start, node_gates=True).double().eval()
+    static = static_class(**options).double()
+    static.eval()
+    static.load_state_dict(backbone.state_dict(), strict=False)
+    for name, stage in backbone.stages():
+        setattr(static, name, nn.Sequential(getattr(static, name)[0]))
+    backbone.force_decisions('closed')
+    images = padded_batch(2)
+    with torch.no_grad():
+        for execution in ('skip', 'mask'):
+            backbone.execution = execution
+            close(backbone(images), static(images))
+
+
+@pytest.mark.parametrize('kind', WIRED)
+@pytest.mark.parametrize('mode', ['train', 'skip', 'mask'])
+def test_with_all_gates_open_it_is_what_it_is_without_gates(kind, mode):
+    gated = built(WIRED[kind], node_gates=True)
+    plain = WIRED[kind]().double()
+    plain.load_state_dict({k: v for k, v in gated.state_dict().items() if '.gate.' not in k})  # strictly
+    gated.force_decisions('open')
+    for gate in gated.gates().values():  # which otherwise hands gradient to what it reads
+        nn.init.zeros_(gate.fc1.weight)
+    images, results = padded_batch(3), []
+    for backbone in (gated, plain):
+        backbone.train(mode == 'train').execution = 'mask' if mode == 'mask' else 'skip'
+        with torch.set_grad_enabled(mode == 'train'):
+            outs = backbone(images)
+        if mode == 'train':
+            sum(out.square().mean() for out in outs).backward()
+        results.append([*outs, *backbone.decisions.adjacency.values(),
+                        *(p.grad for n, p in backbone.named_parameters() if '.gate.' not in n and mode == 'train')])
+    assert any((matrix == 0).any() for matrix in plain.decisions.adjacency.values())
+    dead = any(not ran.all() for ran in blocks_run(plain.decisions).values())
+    if mode == 'skip' and dead:  # then a router reads another number of images at a time
+        close(*results)
+    else:
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*results))
+
+
+@pytest.mark.parametrize('kind', WIRED)
+def test_skipped_is_masked_and_a_batch_is_its_images_one_by_one(kind):
+    backbone, images = built(WIRED[kind], node_gates=True).eval(), padded_batch(4)
+    assert_skipped_is_masked(backbone, images)
+    decisions = backbone.decisions
+    assert 0 < torch.stack(list(decisions.gates.values())).mean() < 1
+    for execution in ('skip', 'mask'):
+        backbone.execution = execution
+        with torch.no_grad():
+            outs = backbone(images)
+            for n in range(4):
+                close(backbone(images[n:n + 1]), [out[n:n + 1] for out in outs], 1e-11)
+                for name, gate in backbone.decisions.gates.items():
+                    assert gate.item() == decisions.gates[name][n]
+
+
+@pytest.mark.parametrize('kind', WIRED)
+def test_a_branch_runs_only_for_images_of_open_gates(kind):
+    backbone, images = built(WIRED[kind], node_gates=True).eval(), padded_batch(4)
+    backbone.blocks = lambda: ((f'{name}.{i}', block) for name, stage in backbone.stages() for i, block in enumerate(stage))
+    ran = images_run(backbone, images)
+    counted = {name: int(value.sum()) for name, value in blocks_run(backbone.decisions).items()}
+    assert {name: ran.get(name, 0) for name in counted} == counted
+    assert 0 < sum(counted.values()) < 4 * len(counted)
+
+
+@pytest.mark.parametrize('kind', WIRED)
+def test_losses_reach_every_gate_and_nothing_else_for_the_cost(kind):
+    backbone = built(WIRED[kind], node_gates=True, target_rates=0.6).train()
+    for gate in backbone.gates().values():
+        gate.noise = 0.0
+    images = padded_batch(4)
+    for loss in (TargetRateLoss(), ComputeBudgetLoss(target=0.1)):
+        backbone.zero_grad()
+        backbone(images)
+        needs = [CostAccount(backbone)] if getattr(loss, 'needs_cost', False) else []
+        loss(backbone.decisions, *needs).backward()
+        for name, gate in backbone.gates().items():
+            assert gate.fc2.bias.grad.any(), name
+    backbone(images)
+    ran = blocks_run(backbone.decisions)
+    assert list(ran) == list(backbone.gates())
+    for name, gate in backbone.decisions.gates.items():
+        of_gate, = torch.autograd.grad(ran[name].sum(), gate, retain_graph=True)
+        assert torch.equal(of_gate, torch.ones(4, dtype=torch.float64))
