@@ -80,7 +80,7 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
     for a, b in zip(*results):  # a compiler sums in an order of its own
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
     model.eval()
-    for decisions in ('open', 'closed', None) if hasattr(model, 'gates') else ('complete', 'chain', None):
+    for decisions in ('open', 'closed', None) if model.gates() else ('complete', 'chain', None):
         model.force_decisions(decisions)
         with torch.no_grad():
             assert torch.equal(compiled(images)[0], model(images)[0]), decisions

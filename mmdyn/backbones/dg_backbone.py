@@ -121,7 +121,8 @@ class DGBackbone(DynamicBackbone):
         if isinstance(gate, Mapping) and 'num_classes' in gate:
             raise ValueError(f'node gates learn by sampling: expected a gate without num_classes, got {dict(gate)}')
         first = [name for name, block in blocks.items() if block.node == 0]
-        rates = resolve_target_rates(target_rates, list(blocks), first, getattr(self, 'depth', None))
+        rates = resolve_target_rates(target_rates, list(blocks), first, getattr(self, 'depth', None),
+                                     why='has the input of its stage')
         check_calibrated(open_probability, rates)
         for name, rate in rates.items():
             if rate == 0:

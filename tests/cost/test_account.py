@@ -43,7 +43,8 @@ DG = [
     dict(type='mmdyn.DGMobileNetV2', widen_factor=0.5),
     dict(type='mmdyn.DGMobileNetV2', widen_factor=0.5, node_gates=True),
     dict(type='mmdyn.DGMobileNetV2', widen_factor=0.5, node='block', node_gates=True),
-    dict(type='mmdyn.DGResNet', depth=50, node_gates=True, target_rates=[1, .5, 1] * 5 + [1], router='bias', **SMALL),
+    dict(type='mmdyn.DGResNet', depth=50, node_gates=True, router='bias', **SMALL,
+         target_rates=[1, .5, 1] + [1, .5, 1, .5] + [1, .5] * 3 + [1, .5, 1]),
     dict(type='mmdyn.DGResNet', depth=50, node='block', column_bound=1.0, router=dict(norm='LN', dynamic=1.0), **SMALL),
 ]
 BATCH_SIZES = [(96, 64), (64, 64), (40, 90), (96, 20)]  # heights and widths of the four images

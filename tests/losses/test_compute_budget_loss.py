@@ -157,7 +157,7 @@ def test_alone_it_brings_the_measured_cost_to_the_target(backbone, target):
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     noise = GateScheduleHook(end=0.5)
     for step in range(iterations):
-        if hasattr(backbone, 'gates'):
+        if backbone.gates():
             for gate in backbone.gates().values():
                 gate.noise = noise.value_at(step / iterations)
         backbone(pictures(16))

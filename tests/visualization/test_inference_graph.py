@@ -17,7 +17,7 @@ SMALL = dict(base_channels=4, stem_channels=4)
 def run(backbone, images: torch.Tensor = IMAGES):
     """After a forward in evaluation in which each image took its own route."""
     generator = torch.Generator().manual_seed(1)
-    if hasattr(backbone, 'gates'):
+    if backbone.gates():
         backbone.force_decisions({name: (torch.rand(len(images), generator=generator) < 0.5).float()
                                   for name in backbone.gates()})
     for decider in backbone.deciders():
