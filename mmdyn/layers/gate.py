@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..functional.gumbel import gumbel_gate, open_logit
+from .feature_norm import NORMS, normalise
 
 POLICIES = ('argmax', 'sample', 'expected')
-NORMS = {'LN': nn.LayerNorm, 'BN': nn.BatchNorm1d, None: nn.Identity}
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
 _FEATURE_BOUND = 65504.0
@@ -170,19 +170,11 @@ class Gate(BaseGate):
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
         with torch.autocast(pooled.device.type, enabled=False):
-            hidden = torch.relu(self._normalise(self.fc1(_finite(pooled, self.fc1))))
+            hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
             if self.training:
                 return GateOutput(gumbel_gate(logit, self.temperature, self.noise), logit)
             return GateOutput(self._evaluate(logit), logit)
-
-    def _normalise(self, hidden: Tensor) -> Tensor:
-        # One image has no batch statistics: normalise it by the running ones.
-        if self.norm.training and len(hidden) == 1 and type(self.norm) is nn.BatchNorm1d:
-            norm = self.norm
-            return nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var,
-                                            norm.weight, norm.bias, eps=norm.eps)
-        return self.norm(hidden)
 
 
 class ConfidenceGate(BaseGate):

@@ -66,8 +66,8 @@ class LiveMaps:
         y = self._allocate(i, x, len(x))
         y.copy_(x)
         for rows in portions([row for row, runs in enumerate(self._runs) if runs], x):
-            for row, branch in zip(rows, residual.branch(gather(x, rows))):
-                y[row].add_(branch)
+            branch = residual.branch(gather(x, rows))
+            y.index_add_(0, torch.tensor(rows, device=y.device), branch.to(y.dtype))
         return residual.activate(y)
 
     def _allocate(self, i: int, like: Tensor, number: int) -> Tensor:

@@ -5,9 +5,11 @@ from typing import Mapping, Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
+from .feature_norm import NORMS, normalise
 from .gate import check_number
 
-NORMS = ('LN', None)
+# What follows a norm is linear and needs no weights before it.
+_PLAIN = {'LN': dict(elementwise_affine=False), 'BN': dict(affine=False), None: {}}
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
 _FEATURE_BOUND = 65504.0
@@ -25,10 +27,11 @@ class Router(nn.Linear):
         in_channels: Channels of the node's output.
         start: The weights to start with, one an edge, each in (0, scale).
         scale: The largest weight an edge can get. With scale 2, logit 0 is weight 1.
-        norm: ``'LN'``: W reads the layer norm of the averages, brought to the length 1. Then how fast the dynamic part
-            learns depends neither on how large the features are nor on how many: one step of gradient descent on W
-            moves a logit no further than one on c. None: W reads the averages as they are.
-        dynamic: The most that the image may change a logit: ``dynamic * tanh(W . pooled / dynamic)`` in the place of
+        norm: Of the averages that W reads, ``'LN'``, over the channels of an image, or ``'BN'``, over images, so that W
+            reads how an image differs from others and c is their mean; None: as they are. What is normalised is
+            brought to the length of about 1. Then how fast the dynamic part learns depends neither on how large the
+            features are nor on how many: one step of gradient descent on W moves a logit about as far as one on c.
+        dynamic: The most that an image may change a logit: ``dynamic * tanh(W . pooled / dynamic)`` in the place of
             ``W . pooled``. None: no bound.
 
     Raises:
@@ -37,15 +40,15 @@ class Router(nn.Linear):
 
     def __init__(self, in_channels: int, start: Sequence[float], *, scale: float, norm: Optional[str] = None,
                  dynamic: Optional[float] = None) -> None:
-        if norm not in NORMS:
-            raise ValueError(f'router norm must be one of {NORMS}, got {norm!r}')
+        if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
+            raise ValueError(f'router norm must be one of {list(NORMS)}, got {norm!r}')
         if dynamic is not None and not check_number('router dynamic', dynamic, 0.0, _LOGIT_BOUND):
             raise ValueError("router dynamic must be above 0, got 0; without a dynamic part it is router='bias'")
         self.scale = float(scale)
-        self.normalises = norm is not None
         self.dynamic = dynamic
         self._start = [edge_logit(weight, scale) for weight in start]
         super().__init__(in_channels, len(self._start))
+        self.norm = None if norm is None else NORMS[norm](in_channels, **_PLAIN[norm])
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)
@@ -64,8 +67,8 @@ class Router(nn.Linear):
     def logits(self, pooled: Tensor) -> Tensor:
         """(N, C) -> (N, E)."""
         features = torch.nan_to_num(pooled, 0.0).clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(self.weight.dtype)
-        if self.normalises:
-            features = nn.functional.layer_norm(features, features.shape[1:]) / math.sqrt(features.shape[1])
+        if self.norm is not None:
+            features = normalise(self.norm, features) / math.sqrt(features.shape[1])
         if self.dynamic is None:
             return super().forward(features)
         moved = nn.functional.linear(features, self.weight)
