@@ -1,6 +1,6 @@
 """Gated residual blocks on top of one of MMDetection's backbones (ConvNet-AIG)."""
 from functools import partial
-from typing import Iterator, Mapping, Optional, Union
+from typing import Iterator, Mapping, Optional, Sequence, Union
 
 from torch import nn
 
@@ -10,9 +10,9 @@ from ..layers.gate import BaseGate, ConfidenceGate
 from ..layers.gated_stage import GatedBlock, GatedStage
 from ..layers.residual import Residual
 from .dynamic_backbone import DynamicBackbone
-from .gate_options import build_gate, check_calibrated, forced_values
-from .target_rates import TargetRates, resolve_target_rates
-
+from .gate_groups import resolve_groups
+from .gate_options import build_gate, check_targets, forced_values
+from .target_rates import TargetRates, resolve_target_rates, suffixes
 
 class AIGBackbone(DynamicBackbone):
     """Mixin: every residual block gets a gate that opens or closes it, image by image.
@@ -27,8 +27,13 @@ class AIGBackbone(DynamicBackbone):
             all. A list: one entry a block, where 1 means no gate (the block always runs), 0 no
             block (it is left out of the network) and None a gate without a loss.
             ``dict(preset='paper', t=0.5)``: the paper's list for this depth.
+            ``dict(preset='suffix', keep=1, t=0.5)``: the first ``keep`` blocks of each stage (an
+            int, or one a stage) always run, and the rest of the stage has one gate.
+        gate_groups: Lists of names of blocks, such as ``[['layer3.2', 'layer3.3']]``. The gate of a
+            group's first block decides for all of them; they lie in one stage, have one rate, and
+            do not change the shape of what they read.
         gate: Options of :class:`mmdyn.layers.gate.Gate`: ``hidden_channels``, ``norm``,
-            ``temperature``; or, for classifiers, ``dict(num_classes=10)``, that of
+            ``temperature``, ``estimator``; or, for classifiers, ``dict(num_classes=10)``, that of
             :class:`mmdyn.layers.gate.ConfidenceGate`.
         policy: How evaluation decides: ``'argmax'``, ``'sample'`` or ``'expected'``.
         open_probability: The probability above which ``argmax`` opens a gate, or
@@ -43,6 +48,7 @@ class AIGBackbone(DynamicBackbone):
     def __init__(self,
                  *args,
                  target_rates: TargetRates = None,
+                 gate_groups: Optional[Sequence[Sequence[str]]] = None,
                  gate: Optional[dict] = None,
                  policy: str = 'argmax',
                  open_probability: Union[float, str] = 0.5,
@@ -54,21 +60,31 @@ class AIGBackbone(DynamicBackbone):
         residuals = {name: Residual(block) for name, block in blocks.items()}
         always_run = [name for name, residual in residuals.items() if not residual.has_shortcut]
         rates = resolve_target_rates(target_rates, list(blocks), always_run, getattr(self, 'depth', None))
+        shared = suffixes(target_rates, list(blocks), always_run)
+        if shared is not None and gate_groups is not None:
+            raise ValueError("target_rates preset 'suffix' makes its own groups: expected no gate_groups beside it, "
+                             f'got {gate_groups!r}')
+        groups = gate_groups if shared is None else [group for group in shared if len(group) > 1]
+        self._followers = resolve_groups(groups, residuals, rates)
         build = partial(build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
         build(1)
-        check_calibrated(open_probability, rates)
+        check_targets(gate, open_probability, rates)
         for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)
             elif rate != 1:
-                blocks[name].gate = build(residuals[name].in_channels, target_rate=rate)
                 extend(blocks[name], GatedBlock, name)
+                if name in self._followers:
+                    blocks[name].leader = self._followers[name]
+                else:
+                    blocks[name].gate = build(residuals[name].in_channels, target_rate=rate)
         for name in self.stage_names:
             stage = getattr(self, name)
             if any(isinstance(block, GatedBlock) for block in stage.children()):
                 extend(stage, GatedStage, name)
-        self._target_rates = {name: rate for name, rate in rates.items() if rate not in (None, 0, 1)}
+        self._target_rates = {name: rate for name, rate in rates.items()
+                              if rate not in (None, 0, 1) and name not in self._followers}
 
     def _leave_out(self, name: str) -> None:
         layer, index = name.split('.')
@@ -87,8 +103,12 @@ class AIGBackbone(DynamicBackbone):
                     yield f'{name}.{i}', block
 
     def gates(self) -> dict[str, BaseGate]:
-        """Block name -> gate, for the blocks that have one."""
+        """Block name -> gate, for the blocks that have one; of a group, that is its first."""
         return {name: block.gate for name, block in self.blocks() if hasattr(block, 'gate')}
+
+    @property
+    def followers(self) -> dict[str, str]:
+        return self._followers
 
     def deciders(self) -> Iterator[nn.Module]:
         return iter(self.gates().values())

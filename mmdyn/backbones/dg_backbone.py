@@ -13,7 +13,7 @@ from ..layers.router import build_router, edge_logit
 from ..layers.wired_stage import NODES, WiredBlock, WiredStage
 from ..layers.workspace import Workspace
 from .dynamic_backbone import DynamicBackbone
-from .gate_options import build_gate, check_calibrated, forced_values
+from .gate_options import build_gate, check_targets, forced_values
 from .start_edges import start_edges
 from .target_rates import TargetRates, resolve_target_rates
 
@@ -120,10 +120,12 @@ class DGBackbone(DynamicBackbone):
                              f'this {type(self).__name__} has none')
         if isinstance(gate, Mapping) and 'num_classes' in gate:
             raise ValueError(f'node gates learn by sampling: expected a gate without num_classes, got {dict(gate)}')
+        if isinstance(target_rates, Mapping) and target_rates.get('preset') == 'suffix':
+            raise ValueError(f'each node has a gate of its own: expected target_rates without groups, got {target_rates}')
         first = [name for name, block in blocks.items() if block.node == 0]
         rates = resolve_target_rates(target_rates, list(blocks), first, getattr(self, 'depth', None),
                                      why='has the input of its stage')
-        check_calibrated(open_probability, rates)
+        check_targets(gate, open_probability, rates)
         for name, rate in rates.items():
             if rate == 0:
                 raise ValueError(f'target_rates: a node has to run for some images, expected a rate above 0 for {name!r}, '

@@ -1,7 +1,8 @@
-"""What all dynamic backbones share: decisions, gates, execution, freezing."""
+"""What all dynamic backbones share: decisions, execution, freezing."""
 import threading
+from contextlib import contextmanager
 from copy import deepcopy
-from typing import Iterator, Optional, Union
+from typing import Iterator, Optional
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +12,26 @@ from ..layers.decisions import Decisions
 from ..layers.extension import Extension
 from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
-from ..layers.gate import BaseGate
-from ..layers.global_mean import global_mean
+from .backbone_gates import BackboneGates
 
 EXECUTIONS = ('skip', 'mask')
 
 _HOOK_LINE = "custom_hooks=[dict(type='mmdyn.DynamicModelHook', losses=[dict(type='{}', loss_weight=1.0)])]"
 
 
-class DynamicBackbone(nn.Module):
+class DynamicBackbone(BackboneGates):
     """Mixin for one of MMDetection's backbones; comes before it among the bases.
 
     Attributes:
         pool_padding: Whether gates and routers pool over batch padding too (for comparison).
+        open_share: This share of a batch, from its first image on, runs every block while training, and no gate is
+            asked about it; the decisions are those of the other images.
         losses_attached: Whether :func:`mmdyn.attach` (or the hook) reads the decisions.
     """
 
     losses_attached: bool = False
     pool_padding: bool = False
+    open_share: float = 0.0
     _execution: str = 'skip'
 
     def __init__(self, *args, **kwargs) -> None:
@@ -36,7 +39,6 @@ class DynamicBackbone(nn.Module):
         self._decisions = _PerThread()
         self._traced_decisions: Optional[Decisions] = None
         self._forced: Forced = None
-        self._target_rates: dict[str, float] = {}
 
     @property
     def decisions(self) -> Optional[Decisions]:
@@ -64,53 +66,31 @@ class DynamicBackbone(nn.Module):
     @property
     def skips(self) -> bool:
         """Whether closed parts are left out now; in training everything runs."""
-        return self.execution == 'skip' and not self.training
-
-    @property
-    def target_rates(self) -> dict[str, float]:
-        """Block name -> target rate, for the blocks that have one."""
-        return self._target_rates
-
-    @property
-    def open_probability(self) -> Union[float, str, list]:
-        """Of the gates; one value where all agree. Setting it moves every gate."""
-        values = [gate.open_probability for gate in self.gates().values()]
-        return values[0] if len(set(values)) == 1 else values
-
-    @open_probability.setter
-    def open_probability(self, value: Union[float, str]) -> None:
-        for gate in self.gates().values():
-            gate.open_probability = value
-
-    @property
-    def needed_loss(self) -> Optional[str]:
-        """The loss without which the decisions would not learn, if there is one."""
-        return 'mmdyn.TargetRateLoss' if self.target_rates else None
+        # Under the policy 'expected' a decision is a probability, and every block runs.
+        expected = any(gate.policy == 'expected' for gate in self.gates().values())
+        return self.execution == 'skip' and not self.training and not expected
 
     def deciders(self) -> Iterator[nn.Module]:
         """The gates and routers, in the order in which they run."""
         raise NotImplementedError
 
-    def gates(self) -> dict[str, BaseGate]:
-        """Block name -> gate, for the blocks that have one."""
-        raise NotImplementedError
+    @contextmanager
+    def all_open(self) -> Iterator[None]:
+        """Within it, training is that of the static network: every block runs, and no gate is asked."""
+        share, self.open_share = self.open_share, 1.0
+        try:
+            yield
+        finally:
+            self.open_share = share
 
-    def restart_calibration(self) -> None:
-        """Lets the next calibrations take larger steps again, from where the quantiles are."""
-        for gate in self.gates().values():
-            gate.calibration_steps.clamp_(max=2)
-
-    @torch.no_grad()
-    def calibrate(self) -> None:
-        """Moves the gates' running quantiles by the last forward's logits, over all ranks."""
-        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
-        if not gates:
-            return
-        logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
-        offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
-        above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
-        for gate, *statistics in zip(gates.values(), above, distance):
-            gate.calibrate(*statistics)
+    def _open_images(self, images: int) -> int:
+        if not self.training or self.open_share in (0.0, 1.0):
+            return images if self.training and self.open_share else 0
+        number = round(images * self.open_share)
+        if number in (0, images):
+            raise ValueError(f'open_share={self.open_share} of a batch runs all blocks, and the rest is decided about: '
+                             f'expected at least 2 images a batch, got {images}')
+        return number
 
     def begin_forward(self, images: Tensor) -> ForwardPass:
         """Starts a forward.
@@ -130,7 +110,8 @@ class DynamicBackbone(nn.Module):
         # Where nothing is written to twice, nobody has to be looked for.
         observed = torch.is_grad_enabled() or len(images) == 1 or is_observed(self)
         return ForwardPass(images, training=self.training, skips=self.skips, pool_padding=self.pool_padding,
-                           forced=self._forced, target_rates=self.target_rates, observed=observed)
+                           forced=self._forced, target_rates=self.target_rates, observed=observed,
+                           open_images=self._open_images(len(images)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""

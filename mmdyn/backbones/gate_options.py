@@ -7,7 +7,7 @@ from torch import Tensor
 from ..layers.gate import BaseGate, ConfidenceGate, Gate
 
 _GATE_OPTIONS: dict[Callable, tuple[str, ...]] = {
-    Gate: ('hidden_channels', 'norm', 'temperature'),
+    Gate: ('hidden_channels', 'norm', 'temperature', 'estimator'),
     ConfidenceGate: ('num_classes', ),
 }
 
@@ -33,16 +33,18 @@ def build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:
     return kind(in_channels, **options, **kwargs)
 
 
-def check_calibrated(open_probability: Union[float, str], rates: Mapping[str, Optional[float]]) -> None:
-    """Raises ValueError if gates are to open for a share of the images that nobody has named.
+def check_targets(options: Optional[dict], open_probability: Union[float, str],
+                  rates: Mapping[str, Optional[float]]) -> None:
+    """Raises ValueError if gates are to open for a share of the images or of the cost that nobody has named.
 
     Args:
+        options: Those of :func:`build_gate`.
         open_probability: Of all gates.
         rates: Block name -> target rate.
     """
     without = [name for name, rate in rates.items() if rate is None]
-    if open_probability == 'calibrated' and without:
-        raise ValueError("open_probability='calibrated' opens for the target share of the images: expected "
+    if without and (open_probability == 'calibrated' or dict(options or {}).get('estimator') == 'taught'):
+        raise ValueError("open_probability='calibrated' and taught gates open for the target share: expected "
                          f'target_rates for all gated blocks, got None for {", ".join(without)}')
 
 
@@ -52,7 +54,7 @@ def forced_values(name: str, value: object) -> Tensor:
     Raises:
         ValueError: For anything else, naming the block.
     """
-    value = torch.as_tensor(value, dtype=torch.float32)
+    value = torch.as_tensor(value, dtype=torch.float32).detach()
     if value.dim() != 1 or not ((value == 0) | (value == 1)).all():
         raise ValueError(f'forced decisions of block {name!r} must be (N,) zeros and ones, '
                          f'got {value}')

@@ -102,14 +102,14 @@ class CostAccount:
             return count_macs(self._copy, input_size)
 
     def _blocks(self) -> dict[str, set[str]]:
-        """Name of every block that decides -> its children that do, ``gate`` and ``router``."""
+        """Name of every block that is decided about -> what decides, ``gate`` and ``router``."""
         deciders = set(map(id, self.backbone.deciders()))
         blocks: dict[str, set[str]] = {}
         for name, module in self.backbone.named_modules():
             if id(module) in deciders:
                 block, _, kind = name.rpartition('.')
                 blocks.setdefault(block, set()).add(kind)
-        return blocks
+        return blocks | {name: {'gate'} for name in self.backbone.followers}
 
     def dense_macs(self, input_size: tuple[int, int]) -> int:
         """Multiply-adds of one image of this size when everything runs."""

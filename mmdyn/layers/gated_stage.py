@@ -18,11 +18,13 @@ class GatedBlock(Extension):
     Where closed blocks are skipped, the branch runs on the open images only.
 
     Attributes:
-        gate: Decides from the block's input.
+        gate: Decides from the block's input; a block that follows a leader has none.
+        leader: Name of the block before it whose gate decides for it too, if the two are of one group.
     """
 
     prefix = 'Gated'
     gate: BaseGate
+    leader: Optional[str] = None
 
     def forward(self, x: Tensor, *, forward_pass: Optional[ForwardPass] = None) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W').
@@ -31,13 +33,21 @@ class GatedBlock(Extension):
             TypeError: Without the pass that it is part of.
         """
         forward_pass = require_pass(forward_pass, f'the gated block {self.name_in_backbone!r}')
-        decision = forward_pass.decide(self.name_in_backbone, self.gate, x)
+        decision = self.decide(x, forward_pass)
+        if decision is None:
+            return super().forward(x)  # the block as MMDetection runs it
         residual = Residual(self)
-        if not forward_pass.skips or self.gate.policy == 'expected':
+        if not forward_pass.skips:
             return _run_masked(residual, x, decision, with_cp=self.with_cp)
         if torch.is_grad_enabled() or x.device.type != 'cpu':
             return _run_gathered(residual, x, decision)
         return _run_portions(residual, x, decision, forward_pass)
+
+    def decide(self, x: Tensor, forward_pass: ForwardPass) -> Optional[Tensor]:
+        """(N, C, H, W) -> (N,) decisions; None if every image runs the block without asking."""
+        if self.leader is not None:
+            return forward_pass.follow(self.name_in_backbone, self.leader)
+        return forward_pass.decide(self.name_in_backbone, self.gate, x)
 
 
 class GatedStage(Extension):

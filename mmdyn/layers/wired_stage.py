@@ -74,21 +74,17 @@ class WiredStage(Extension):
         wiring = Wiring(len(self), x, forward_pass.threshold,
                         forward_pass.forced_adjacency(self.name_in_backbone, len(x)),
                         whole_blocks=self.whole_blocks, column_bound=self.column_bound)
-        if forward_pass.skips and not torch.is_grad_enabled() and not self._weighs_by_probability():
+        if forward_pass.skips and not torch.is_grad_enabled():
             out = self._run_live(x, forward_pass, wiring)
         else:
             out = self._run_all(x, forward_pass, wiring)
-        forward_pass.decisions.adjacency[self.name_in_backbone] = wiring.adjacency()
+        forward_pass.keep_adjacency(self.name_in_backbone, wiring.adjacency())
         return out
 
     @property
     def rectify_inputs(self) -> bool:
         """Whether nodes read ReLU of the aggregated sum."""
         return Residual(self[1]).activation is not None and not self.whole_blocks
-
-    def _weighs_by_probability(self) -> bool:
-        """Whether the gates' policy is 'expected', under which every node runs."""
-        return any(hasattr(block, 'gate') and block.gate.policy == 'expected' for block in self)
 
     def _run_all(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Every node runs for every image, and decisions multiply: training, and the reference at evaluation."""
@@ -142,7 +138,9 @@ class WiredStage(Extension):
         """Lets the gate of node i, if it has one, decide from the average of what the node would read."""
         block = self[i]
         if hasattr(block, 'gate'):
-            wiring.gates[i] = forward_pass.decide_from(block.name_in_backbone, block.gate, wiring.average(i, averages))
+            gate = forward_pass.decide_from(block.name_in_backbone, block.gate, wiring.average(i, averages))
+            if gate is not None:
+                wiring.gates[i] = gate
 
 
 def _route(router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:

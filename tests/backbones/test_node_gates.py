@@ -1,6 +1,4 @@
 """Wired backbones that leave nodes out: what a shut gate takes away, and that nothing else changes."""
-import copy
-
 import pytest
 import torch
 from aig_cases import assert_skipped_is_masked, images_run, padded_batch
@@ -81,7 +79,7 @@ def test_with_all_gates_shut_the_first_blocks_are_left(kind):
     static = static_class(**options).double()
     static.eval()
     static.load_state_dict(backbone.state_dict(), strict=False)
-    for name, stage in backbone.stages():
+    for name in dict(backbone.stages()):
         setattr(static, name, nn.Sequential(getattr(static, name)[0]))
     backbone.force_decisions('closed')
     images = padded_batch(2)
@@ -162,3 +160,30 @@ def test_losses_reach_every_gate_and_nothing_else_for_the_cost(kind):
     for name, gate in backbone.decisions.gates.items():
         of_gate, = torch.autograd.grad(ran[name].sum(), gate, retain_graph=True)
         assert torch.equal(of_gate, torch.ones(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('kind', WIRED)
+def test_some_or_all_images_of_a_batch_can_be_open(kind):
+    """For paired routes: nobody is asked about open images, and the decisions are those of the others."""
+    backbone, images = built(WIRED[kind], node_gates=True).train(), padded_batch(4)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()  # or the images of a batch would see each other
+    torch.manual_seed(1)
+    backbone.force_decisions({name: torch.randint(0, 2, (4, )) for name in backbone.gates()})
+    routed, gates = backbone(images), dict(backbone.decisions.gates)
+    adjacency = dict(backbone.decisions.adjacency)
+    backbone.force_decisions('open')
+    opened = backbone(images)
+    backbone.force_decisions({name: gate[2:] for name, gate in gates.items()})
+    backbone.open_share = 0.5
+    halves = backbone(images)
+    assert len(backbone.decisions) == 2 and list(backbone.decisions.gates) == list(gates)
+    for name, matrix in backbone.decisions.adjacency.items():
+        torch.testing.assert_close(matrix, adjacency[name][2:], rtol=1e-12, atol=1e-12)
+    close([half[:2] for half in halves], [out[:2] for out in opened])
+    close([half[2:] for half in halves], [out[2:] for out in routed])
+    with backbone.all_open():
+        close(backbone(images), opened)
+        assert not backbone.decisions.gates and not backbone.decisions.adjacency
+        assert ComputeBudgetLoss(target=0.5)(backbone.decisions, CostAccount(backbone)) is None

@@ -67,6 +67,9 @@ class Pass:
             return self._pool(features)
         return self.cropped(features, images) if self.skips else self.weighted(features)
 
+    def keep_adjacency(self, stage, adjacency):
+        self.decisions.adjacency[stage] = adjacency
+
     def decide_from(self, name, gate, pooled):
         self.decisions.gates[name] = gate(pooled).decision
         return self.decisions.gates[name]
