@@ -93,6 +93,8 @@ class DGBackbone(DynamicBackbone):
         self.execution = execution
         self._set_up_threshold(threshold)
         column_bound = self._check_column_bound(column_bound, init)
+        # Built even where no stage is wired: a wrong option must not pass.
+        build_router(router, 1, [self.edge_scale / 2], scale=self.edge_scale)
         workspace = Workspace()
         for name, stage in self.stages():
             rows = self._start(name, stage, init)
