@@ -1,4 +1,5 @@
 """A dynamic backbone and its static parent with the same weights, alone or inside the same detector."""
+import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -103,13 +104,29 @@ class BackbonePair:
         self.loss(model, inputs).backward()
         model.zero_grad()
 
+    def skips_in_training(self) -> bool:
+        """Whether closed blocks can be skipped while training: there are gates, and norms are frozen."""
+        try:
+            with self.training(skip=True):
+                return hasattr(self.backbone, 'train_execution')
+        except ValueError:
+            return False
+
     @contextmanager
-    def training(self) -> Iterator[None]:
-        attached, self.backbone.losses_attached = self.backbone.losses_attached, True
-        for model in self.models.values():
-            model.train()
-        yield
-        self.backbone.losses_attached = attached
+    def training(self, skip: bool = False) -> Iterator[None]:
+        backbone = self.backbone
+        before = backbone.losses_attached, getattr(backbone, 'train_execution', None)
+        backbone.losses_attached = True
+        if before[1] is not None:
+            backbone.train_execution = 'skip' if skip else before[1]
+        try:
+            for model in self.models.values():
+                model.train()
+            yield
+        finally:
+            backbone.losses_attached = before[0]
+            if before[1] is not None:
+                backbone.train_execution = before[1]
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -119,7 +136,7 @@ class BackbonePair:
 
 
 class DetectorPair(BackbonePair):
-    """The same for the detectors of a config around the two backbones; for inference only."""
+    """The same for the detectors of a config around the two backbones."""
 
     def _backbone_config(self, config: dict) -> dict:
         return config['backbone']
@@ -133,11 +150,14 @@ class DetectorPair(BackbonePair):
 
     def make_inputs(self, batch: int, size: tuple[int, int]) -> Any:
         from mmdet.testing import demo_mm_inputs
-        data = demo_mm_inputs(batch, (3, *size))
+        data = demo_mm_inputs(batch, (3, *size), num_classes=3, with_mask=getattr(self.dynamic, 'with_mask', False))
         return self.dynamic.data_preprocessor(data, False)
 
     def predict(self, model: nn.Module, inputs: Any) -> None:
         model(**inputs, mode='predict')
+
+    def loss(self, model: nn.Module, inputs: Any) -> Tensor:
+        return model.parse_losses(model(**copy.deepcopy(inputs), mode='loss'))[0]
 
 
 def force_rate(backbone: DynamicBackbone, rate: float, batch: int, generator: torch.Generator, wiring: str) -> None:

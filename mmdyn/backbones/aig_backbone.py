@@ -2,14 +2,15 @@
 from functools import partial
 from typing import Iterator, Mapping, Optional, Sequence, Union
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.extension import extend
-from ..layers.forward_pass import Forced
-from ..layers.gate import BaseGate, ConfidenceGate
+from ..layers.forward_pass import Forced, ForwardPass
+from ..layers.gate import BaseGate, ConfidenceGate, check_number
 from ..layers.gated_stage import GatedBlock, GatedStage
 from ..layers.residual import Residual
-from .dynamic_backbone import DynamicBackbone
+from .dynamic_backbone import EXECUTIONS, DynamicBackbone
 from .gate_groups import resolve_groups
 from .gate_options import build_gate, check_targets, forced_values
 from .target_rates import TargetRates, resolve_target_rates, suffixes
@@ -39,6 +40,10 @@ class AIGBackbone(DynamicBackbone):
         open_probability: The probability above which ``argmax`` opens a gate, or
             ``'calibrated'``: each gate's own, so that its target rate is met.
         execution: ``'skip'`` closed blocks at evaluation, or ``'mask'`` them (the reference).
+        train_execution: ``'mask'``: while training every block runs, and the decision multiplies it. ``'skip'``: a block
+            runs on its open images and on a drawn share of the closed ones, from which the gates learn what opening
+            would be worth. Its norms must be frozen (``norm_eval=True``).
+        exploration: That share, in (0, 1].
         **kwargs: The parent's.
 
     Raises:
@@ -53,9 +58,15 @@ class AIGBackbone(DynamicBackbone):
                  policy: str = 'argmax',
                  open_probability: Union[float, str] = 0.5,
                  execution: str = 'skip',
+                 train_execution: str = 'mask',
+                 exploration: float = 0.1,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.execution = execution
+        self.train_execution = train_execution
+        self.exploration = check_number('exploration', exploration, 0.0, 1.0)
+        if not self.exploration:
+            raise ValueError('exploration must lie in (0, 1], got 0: the gates would never learn what opening is worth')
         blocks = dict(self.blocks())
         residuals = {name: Residual(block) for name, block in blocks.items()}
         always_run = [name for name, residual in residuals.items() if not residual.has_shortcut]
@@ -114,6 +125,36 @@ class AIGBackbone(DynamicBackbone):
         return iter(self.gates().values())
 
     @property
+    def train_execution(self) -> str:
+        """While training, ``'skip'`` what is closed, or run all and ``'mask'`` it."""
+        return self._train_execution
+
+    @train_execution.setter
+    def train_execution(self, execution: str) -> None:
+        if execution not in EXECUTIONS:
+            raise ValueError(f'train_execution must be one of {EXECUTIONS}, got {execution!r}')
+        self._train_execution = execution
+
+    def begin_forward(self, images: Tensor) -> ForwardPass:
+        forward_pass = super().begin_forward(images)
+        if self.training and self.train_execution == 'skip':
+            forward_pass.exploration = self.exploration
+        return forward_pass
+
+    def train(self, mode: bool = True) -> 'AIGBackbone':
+        """As the parent; refuses to skip where that would change the norms' statistics.
+
+        Raises:
+            ValueError: If closed blocks are to be skipped while training and the norms in them train.
+        """
+        super().train(mode)
+        if mode and self.train_execution == 'skip':
+            for name, block in self.blocks():
+                if isinstance(block, GatedBlock):
+                    _refuse_training_norms(name, block)
+        return self
+
+    @property
     def needed_loss(self) -> Optional[str]:
         if any(isinstance(gate, ConfidenceGate) for gate in self.deciders()):
             return 'mmdyn.GateClassLoss'
@@ -139,3 +180,11 @@ class AIGBackbone(DynamicBackbone):
                     raise ValueError(f'no gate at block {name!r}; the gated blocks are {list(gates)}')
             decisions = {name: forced_values(name, value) for name, value in decisions.items()}
         self._forced = decisions
+
+
+def _refuse_training_norms(name: str, block: nn.Module) -> None:
+    for key, module in block.named_modules():
+        if isinstance(module, _BatchNorm) and module.training and not key.startswith('gate'):
+            raise ValueError("train_execution='skip' runs a block on some of the images, and the statistics of a norm "
+                             f'that trains would be theirs alone: expected frozen norms (norm_eval=True), got {key} of '
+                             f"{name} in training; or train_execution='mask'")

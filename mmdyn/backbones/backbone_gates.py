@@ -26,6 +26,11 @@ class BackboneGates(nn.Module):
         raise NotImplementedError
 
     @property
+    def decides(self) -> bool:
+        """Whether decisions are open or closed, and not probabilities, at which everything runs."""
+        return all(gate.policy != 'expected' for gate in self.gates().values())
+
+    @property
     def followers(self) -> dict[str, str]:
         """Block name -> its leader, for the blocks about which the gate of another block decides."""
         return {}

@@ -66,9 +66,7 @@ class DynamicBackbone(BackboneGates):
     @property
     def skips(self) -> bool:
         """Whether closed parts are left out now; in training everything runs."""
-        # Under the policy 'expected' a decision is a probability, and every block runs.
-        expected = any(gate.policy == 'expected' for gate in self.gates().values())
-        return self.execution == 'skip' and not self.training and not expected
+        return self.execution == 'skip' and not self.training and self.decides
 
     def deciders(self) -> Iterator[nn.Module]:
         """The gates and routers, in the order in which they run."""

@@ -2,8 +2,9 @@
 from typing import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
+
 
 
 def map_distance(opened: Tensor, routed: Tensor) -> Tensor:

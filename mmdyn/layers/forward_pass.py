@@ -28,6 +28,8 @@ class ForwardPass:
         target_rates: Block name -> target rate.
         threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
         observed: Whether hooks may keep the maps that pass from block to block.
+        exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
+            everything runs.
         open_images: So many images, the first of the batch, run every block, and no gate is asked about them.
 
     Attributes:
@@ -45,7 +47,9 @@ class ForwardPass:
                  target_rates: Optional[dict[str, float]] = None,
                  threshold: Union[float, Tensor] = 0.0,
                  observed: bool = True,
+                 exploration: Optional[float] = None,
                  open_images: int = 0) -> None:
+        self.exploration = exploration
         self.open_images = open_images
         self._all_open = 0 < open_images == len(images)
         self.input_size = (images.shape[2], images.shape[3])
