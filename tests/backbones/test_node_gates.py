@@ -4,6 +4,7 @@ import torch
 from aig_cases import assert_skipped_is_masked, images_run, padded_batch
 from mmdet.models.backbones import MobileNetV2, ResNet
 from torch import nn
+from toy import SMALL_AIG, toy_runner
 
 from mmdyn.backbones import AIGMobileNetV2, AIGResNet, DGMobileNetV2, DGResNet, DGResNetCIFAR
 from mmdyn.cost import CostAccount, blocks_run
@@ -142,7 +143,7 @@ def test_a_branch_runs_only_for_images_of_open_gates(kind):
 
 
 @pytest.mark.parametrize('kind', WIRED)
-def test_losses_reach_every_gate_and_nothing_else_for_the_cost(kind):
+def test_losses_reach_every_gate(kind):
     backbone = built(WIRED[kind], node_gates=True, target_rates=0.6).train()
     for gate in backbone.gates().values():
         gate.noise = 0.0
@@ -187,3 +188,80 @@ def test_some_or_all_images_of_a_batch_can_be_open(kind):
         close(backbone(images), opened)
         assert not backbone.decisions.gates and not backbone.decisions.adjacency
         assert ComputeBudgetLoss(target=0.5)(backbone.decisions, CostAccount(backbone)) is None
+
+
+def test_losses_schedules_calibration_and_reports_take_these_gates_as_others(tmp_path):
+    backbone = dict(SMALL_AIG, type='mmdyn.DGResNet', node_gates=True, target_rates=0.5, open_probability='calibrated')
+    runner = toy_runner(
+        tmp_path, backbone, metric=dict(type='mmdyn.ComputeMetric'), hooks=[
+            dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss'),
+                                                        dict(type='mmdyn.ComputeBudgetLoss', target=0.9)]),
+            dict(type='mmdyn.GateScheduleHook', stop=0.25), dict(type='mmdyn.CalibrationHook', num_batches=3)])
+    runner.train()
+    gates = runner.model.backbone.gates()
+    assert list(gates) == ['layer1.1', 'layer2.1']
+    for gate in gates.values():
+        assert gate.noise == 0.4375 and gate.calibration_steps > 3  # of the last of four iterations
+    metrics = runner.val()
+    for name in gates:
+        assert 0 <= metrics[f'compute/open_rate/{name}'] <= 1 and f'compute/open_probability_std/{name}' in metrics
+    assert metrics['compute/ratio'] <= 1
+
+
+def test_forced_decisions():
+    backbone = built(WIRED['blocks'], node_gates=True).eval()
+    images = padded_batch(2)
+    with torch.no_grad():
+        for word, gate, edges in (('complete', 1, True), ('chain', 1, False), ('closed', 0, None)):
+            backbone.force_decisions(word)
+            backbone(images)
+            assert all((value == gate).all() for value in backbone.decisions.gates.values())
+            if edges is not None:
+                matrix = backbone.decisions.adjacency['layer3'][0] > 0
+                assert matrix[0, -1].item() is edges and matrix[0, 1]
+        backbone.force_decisions({'layer3.1': [0, 1], 'layer2': torch.diag(torch.ones(2), 1)})
+        backbone(images)
+        assert backbone.decisions.gates['layer3.1'].tolist() == [0, 1]
+        assert backbone.decisions.adjacency['layer2'].sum() == 4
+
+
+@pytest.mark.parametrize('options, error, message', [
+    (dict(node_gates='yes'), TypeError, "node_gates must be True or False, got 'yes'"),
+    (dict(target_rates=0.5), ValueError, 'target_rates is an option of node gates: expected node_gates=True with it'),
+    (dict(gate=dict(norm='LN')), ValueError, 'gate is an option of node gates'),
+    (dict(node_gates=True, target_rates=1.5), ValueError, r'target_rates\[1\] must lie in \[0.0, 1.0\], got 1.5'),
+    (dict(node_gates=True, target_rates=[1, 0.5]), ValueError, 'target_rates must have 15 entries'),
+    (dict(node_gates=True, target_rates=[0.5] * 15), ValueError,
+     r"target_rates\[0\] is for block 'layer2.0', which has the input of its stage and so no gate: expected 1, got 0.5"),
+    (dict(node_gates=True, target_rates=0), ValueError, "expected a rate above 0 for 'layer2.1', got 0"),
+    (dict(node_gates=True, target_rates=dict(preset='suffix', keep=1, t=0.5)), ValueError, 'without groups'),
+    (dict(node_gates=True, gate=dict(num_classes=3)), ValueError, 'a gate without num_classes'),
+    (dict(node_gates=True, gate=dict(width=3)), ValueError, 'gate takes the options'),
+    (dict(node_gates=True, open_probability='calibrated'), ValueError, 'expected target_rates for all gated blocks'),
+    (dict(column_bound=1.0), ValueError, "column_bound is for node='block'.* expected None, got 1.0"),
+    (dict(node='block', column_bound=0.5), ValueError, "at least 1 with init='static', whose edges weigh 1, got 0.5"),
+    (dict(node='block', init='complete', column_bound=0), ValueError, 'column_bound must be above 0'),
+])
+def test_bad_options(options, error, message):
+    with pytest.raises(error, match=message):
+        DGMobileNetV2(**MOBILE, **options)
+
+
+def test_a_backbone_without_a_stage_of_two_blocks_has_nothing_to_leave_out():
+
+    class Shallow(DGMobileNetV2):
+        arch_settings = [[expand, channels, 1, stride] for expand, channels, _, stride in DGMobileNetV2.arch_settings]
+
+    with pytest.raises(ValueError, match='node_gates=True needs a stage of two or more blocks.* this Shallow has none'):
+        Shallow(**MOBILE, node_gates=True)
+
+
+def test_a_gate_that_is_not_there_cannot_be_forced():
+    backbone = DGMobileNetV2(**MOBILE, node_gates=True)
+    with pytest.raises(ValueError, match="no wired stage 'layer3.0'; the wired stages are .*, and the nodes with gates"):
+        backbone.force_decisions({'layer3.0': [1]})
+    with pytest.raises(ValueError, match=r"must be \(N,\) zeros and ones"):
+        backbone.force_decisions({'layer3.1': [0.5]})
+    with pytest.raises(ValueError, match=r"forced decisions of block 'layer3.1' must have shape \(2,\)"):
+        backbone.force_decisions({'layer3.1': [1]})
+        backbone(torch.randn(2, 3, 64, 64))
