@@ -1,5 +1,5 @@
 """Wired stages on top of one of MMDetection's backbones (DG-Net)."""
-from typing import Iterator, Mapping, Optional, Union
+from typing import Any, Iterator, Mapping, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -9,18 +9,20 @@ from ..layers.extension import extend
 from ..layers.forward_pass import Forced, ForwardPass
 from ..layers.gate import BaseGate, check_number
 from ..layers.residual import Residual
-from ..layers.router import build_router, edge_logit
+from ..layers.router import build_router
 from ..layers.wired_stage import NODES, WiredBlock, WiredStage
 from ..layers.workspace import Workspace
 from .dynamic_backbone import DynamicBackbone
-from .gate_options import build_gate, check_targets, forced_values
+from .edge_threshold import EdgeThreshold
+from .gate_options import forced_values
+from .node_gates import add_node_gates, check_without_gates
 from .start_edges import start_edges
-from .target_rates import TargetRates, resolve_target_rates
+from .target_rates import TargetRates
 
 INITS = ('complete', 'static')
 
 
-class DGBackbone(DynamicBackbone):
+class DGBackbone(EdgeThreshold, DynamicBackbone):
     """Mixin: the blocks of each stage become the nodes of a complete graph, wired image by image.
 
     Node j reads ``sum_i A_ij y_i`` over the outputs of all earlier nodes of its stage (DG-Net,
@@ -107,37 +109,15 @@ class DGBackbone(DynamicBackbone):
             stage.column_bound = column_bound
             stage.workspace = workspace
             extend(stage, WiredStage, name)
+        gate_options: dict[str, Any] = dict(target_rates=target_rates, gate=gate, policy=policy,
+                                            open_probability=open_probability)
         if node_gates is True:
-            self._add_gates(target_rates, gate, policy, open_probability)
+            nodes = {f'{name}.{i}': block for name, stage in self.stages() for i, block in enumerate(stage)}
+            self._target_rates = add_node_gates(nodes, depth=getattr(self, 'depth', None), **gate_options)
         elif node_gates is not False:
             raise TypeError(f'node_gates must be True or False, got {node_gates!r}')
         else:
-            _check_without_gates(target_rates=target_rates, gate=gate, policy=policy, open_probability=open_probability)
-
-    def _add_gates(self, target_rates: TargetRates, gate: Optional[dict], policy: str,
-                   open_probability: Union[float, str]) -> None:
-        blocks = {f'{name}.{i}': block for name, stage in self.stages() for i, block in enumerate(stage)}
-        if not blocks:
-            raise ValueError('node_gates=True needs a stage of two or more blocks, the first of which always runs; '
-                             f'this {type(self).__name__} has none')
-        if isinstance(gate, Mapping) and 'num_classes' in gate:
-            raise ValueError(f'node gates learn by sampling: expected a gate without num_classes, got {dict(gate)}')
-        if isinstance(target_rates, Mapping) and target_rates.get('preset') == 'suffix':
-            raise ValueError(f'each node has a gate of its own: expected target_rates without groups, got {target_rates}')
-        first = [name for name, block in blocks.items() if block.node == 0]
-        rates = resolve_target_rates(target_rates, list(blocks), first, getattr(self, 'depth', None),
-                                     why='has the input of its stage')
-        check_targets(gate, open_probability, rates)
-        for name, rate in rates.items():
-            if rate == 0:
-                raise ValueError(f'target_rates: a node has to run for some images, expected a rate above 0 for {name!r}, '
-                                 'got 0')
-            options = dict(policy=policy, open_probability=open_probability, target_rate=rate)
-            # Built even where none is: a wrong option must not pass because all rates are 1.
-            built = build_gate(gate, Residual(blocks[name]).in_channels, **options)
-            if rate != 1:
-                blocks[name].gate = built
-        self._target_rates = {name: rate for name, rate in rates.items() if rate not in (None, 1)}
+            check_without_gates(**gate_options)
 
     def _check_column_bound(self, bound: Optional[float], init: str) -> Optional[float]:
         if bound is None:
@@ -168,49 +148,6 @@ class DGBackbone(DynamicBackbone):
     def gates(self) -> dict[str, BaseGate]:
         return {f'{name}.{i}': block.gate for name, stage in self.stages() for i, block in enumerate(stage)
                 if hasattr(block, 'gate')}
-
-    @property
-    def threshold(self) -> float:
-        """An edge is open above it; it may be moved at any time."""
-        if self.threshold_logit is None:
-            return self._threshold
-        return self.edge_scale * torch.sigmoid(self.threshold_logit.detach()).item()
-
-    @threshold.setter
-    def threshold(self, value: float) -> None:
-        value = self._check_threshold(value, learnable=self.threshold_logit is not None)
-        if self.threshold_logit is None:
-            self._threshold = value
-        else:
-            with torch.no_grad():
-                self.threshold_logit.fill_(edge_logit(value, self.edge_scale))
-
-    def _set_up_threshold(self, threshold: Union[None, float, str, dict]) -> None:
-        default = 0.1 * self.edge_scale
-        learnable = threshold == 'learnable' or isinstance(threshold, Mapping)
-        if isinstance(threshold, Mapping):
-            if set(threshold) - {'init', 'learnable'} or not threshold.get('learnable', True):
-                raise ValueError('a learnable threshold is dict(init=number), got '
-                                 f'{dict(threshold)}')
-            threshold = threshold.get('init', default)
-        elif threshold is None or learnable:
-            threshold = default
-        threshold = self._check_threshold(threshold, learnable=learnable)
-        self._threshold = threshold
-        if learnable:
-            threshold = torch.tensor(edge_logit(threshold, self.edge_scale))
-            self.threshold_logit = nn.Parameter(threshold)
-        else:
-            self.register_parameter('threshold_logit', None)
-
-    def _check_threshold(self, threshold: object, *, learnable: bool) -> float:
-        threshold = check_number('threshold', threshold, 0.0, self.edge_scale)
-        if learnable and not threshold:
-            raise ValueError('a learnable threshold must be above 0, got 0')
-        if threshold == self.edge_scale:
-            raise ValueError(f'threshold must lie in [0, edge_scale) = [0, {self.edge_scale}), '
-                             f'got {threshold}')
-        return threshold
 
     def _start(self, name: str, stage: nn.Sequential, init: str) -> Tensor:
         """(n, n+1) edge weights that the routers of a stage start with."""
@@ -267,10 +204,3 @@ class DGBackbone(DynamicBackbone):
         else:
             forward_pass.threshold = self.edge_scale * torch.sigmoid(self.threshold_logit)
         return forward_pass
-
-
-def _check_without_gates(**options) -> None:
-    defaults = dict(target_rates=None, gate=None, policy='argmax', open_probability=0.5)
-    for name, value in options.items():
-        if value != defaults[name]:
-            raise ValueError(f'{name} is an option of node gates: expected node_gates=True with it, got {name}={value!r}')

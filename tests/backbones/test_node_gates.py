@@ -252,7 +252,7 @@ def test_a_backbone_without_a_stage_of_two_blocks_has_nothing_to_leave_out():
     class Shallow(DGMobileNetV2):
         arch_settings = [[expand, channels, 1, stride] for expand, channels, _, stride in DGMobileNetV2.arch_settings]
 
-    with pytest.raises(ValueError, match='node_gates=True needs a stage of two or more blocks.* this Shallow has none'):
+    with pytest.raises(ValueError, match='node_gates=True needs a stage of two or more blocks.* this backbone has none'):
         Shallow(**MOBILE, node_gates=True)
 
 
