@@ -24,7 +24,8 @@ BACKBONES = dict(
     aig=dict(type='mmdyn.AIGResNet', target_rates=0.5, open_probability='calibrated'),
     # Nothing is drawn: one process and two would draw other images.
     skipped=dict(type='mmdyn.AIGResNet', target_rates=0.5, train_execution='skip', exploration=1e-9),
-    dg=dict(type='mmdyn.DGResNet', threshold='learnable'))
+    dg=dict(type='mmdyn.DGResNet', threshold='learnable'),
+    nodes=dict(type='mmdyn.DGResNet', node_gates=True, target_rates=0.5, router=dict(norm='LN', dynamic=1.0)))
 LOSSES = [dict(type='mmdyn.TargetRateLoss', window=2), dict(type='mmdyn.ComputeBudgetLoss', target=0.5)]
 SMALL = dict(depth=18, base_channels=8, norm_eval=True, frozen_stages=-1, style='pytorch', init_cfg=None)
 

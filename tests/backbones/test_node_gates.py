@@ -1,4 +1,6 @@
 """Wired backbones that leave nodes out: what a shut gate takes away, and that nothing else changes."""
+import copy
+
 import pytest
 import torch
 from aig_cases import assert_skipped_is_masked, images_run, padded_batch
@@ -206,6 +208,20 @@ def test_losses_schedules_calibration_and_reports_take_these_gates_as_others(tmp
     for name in gates:
         assert 0 <= metrics[f'compute/open_rate/{name}'] <= 1 and f'compute/open_probability_std/{name}' in metrics
     assert metrics['compute/ratio'] <= 1
+
+
+@pytest.mark.parametrize('form', ['twice', 'half'])
+def test_paired_routes_take_these_gates(tmp_path, form):
+    backbone = dict(SMALL_AIG, type='mmdyn.DGResNet', node_gates=True, zero_init_residual=False)
+    runner = toy_runner(tmp_path, backbone, hooks=[
+        dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.ComputeBudgetLoss', target=0.8)]),
+        dict(type='mmdyn.PairedRoutesHook', form=form, begin=0.5)])
+    gates = runner.model.backbone.gates()
+    start = {name: copy.deepcopy(gate.state_dict()) for name, gate in gates.items()}
+    runner.train()
+    for name, gate in gates.items():
+        assert not torch.equal(gate.fc2.bias, start[name]['fc2.bias']) and gate.fc2.bias.isfinite().all()
+    assert runner.model.backbone.open_share == 0
 
 
 def test_forced_decisions():
