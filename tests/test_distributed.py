@@ -24,7 +24,8 @@ BACKBONES = dict(
     aig=dict(type='mmdyn.AIGResNet', target_rates=0.5, open_probability='calibrated'),
     # Nothing is drawn: one process and two would draw other images.
     skipped=dict(type='mmdyn.AIGResNet', target_rates=0.5, train_execution='skip', exploration=1e-9),
-    dg=dict(type='mmdyn.DGResNet', threshold='learnable'))
+    dg=dict(type='mmdyn.DGResNet', threshold='learnable'),
+    nodes=dict(type='mmdyn.DGResNet', node_gates=True, target_rates=0.5, router=dict(norm='LN', dynamic=1.0)))
 LOSSES = [dict(type='mmdyn.TargetRateLoss', window=2), dict(type='mmdyn.ComputeBudgetLoss', target=0.5)]
 SMALL = dict(depth=18, base_channels=8, norm_eval=True, frozen_stages=-1, style='pytorch', init_cfg=None)
 
@@ -63,7 +64,7 @@ def batch(model: nn.Module, step: int, images: slice) -> dict[str, Any]:
 def force_halves(model: nn.Module, images: slice) -> None:
     """Opens everything for the first half of the global batch, which is that of rank 0, and nothing for the other."""
     backbone = model.backbone
-    if hasattr(backbone, 'gates'):
+    if backbone.gates():
         share = torch.tensor([1., 1., 0., 0.])[images]
         backbone.force_decisions({name: share for name in backbone.gates()})
         return

@@ -171,14 +171,14 @@ def force_rate(backbone: DynamicBackbone, rate: float, batch: int, generator: to
         wiring: How the nodes that are alive are connected: by all edges, or by those of a chain.
     """
     nodes = {name: len(stage) for name, stage in backbone.stages()} if hasattr(backbone, 'stages') else {}
-    names = [(name, i) for name, n in nodes.items() for i in range(1, n)] or list(backbone.gates())
+    names = [(name, i) for name, n in nodes.items() for i in range(1, n)] or [*backbone.gates()]
     slots = torch.zeros(len(names) * batch)
     slots[torch.randperm(len(slots), generator=generator)[:round(rate * len(slots))]] = 1
     runs = dict(zip(names, slots.view(len(names), batch)))
     if not nodes:
         backbone.force_decisions(runs)
         return
-    forced = {}
+    forced = {name: torch.ones(batch) for name in backbone.gates()}  # which nodes live, the edges say
     for name, n in nodes.items():
         alive = torch.stack([torch.ones(batch), *(runs[name, i] for i in range(1, n)), torch.ones(batch)], dim=1)
         edges = (alive[:, :, None] * alive[:, None, :]).triu(1)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 import torch
 from mmengine.runner import Runner
 
-from .budget_knob import Knob, gates_of
+from .budget_knob import Knob
 from .budget_search import find_value
 from .fixed_choice import Choice, best_within, close_greedily, mean_wiring
 from .routed_images import Outcome, RoutedImages, Routes, deal, forced
@@ -41,7 +41,7 @@ class BudgetEvaluations:
     def __init__(self, runner: Runner, knob: Knob, training: Optional[list], file: SweepFile, seed: int) -> None:
         self.runner, self.knob, self.file, self.seed = runner, knob, file, seed
         self.backbone = runner.model.backbone
-        self.gates = list(gates_of(self.backbone))
+        self.gates = list(self.backbone.gates())
         self.training = None if training is None else RoutedImages(runner.model, knob, training, seed)
         self.one_batch = RoutedImages(runner.model, knob, (training or [])[:1])  # for what is the same for all images
         self.measure = cache(self._measure)

@@ -8,7 +8,6 @@ from torch import Tensor
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..engine import InputError
 from ..layers.decisions import Decisions
-from ..layers.gate import BaseGate
 
 # The highest threshold, as a share of the edge scale: a learned one has no finite logit at the end of the scale.
 _HIGHEST = 1 - 1e-6
@@ -37,11 +36,6 @@ class Knob(NamedTuple):
         return weights[weights > 0]
 
 
-def gates_of(backbone: DynamicBackbone) -> dict[str, BaseGate]:
-    """Block name -> gate; of a group of blocks, the first. Empty where wirings alone decide."""
-    return backbone.gates() if hasattr(backbone, 'gates') else {}
-
-
 def knob_of(backbone: DynamicBackbone) -> Knob:
     """The knob of a backbone.
 
@@ -50,9 +44,9 @@ def knob_of(backbone: DynamicBackbone) -> Knob:
     """
     if not list(backbone.deciders()):
         raise InputError(f'expected a backbone with gates or wired stages, this {type(backbone).__name__} has none')
-    if not gates_of(backbone):
+    if not backbone.gates():
         return Knob('threshold', backbone.threshold, _HIGHEST * backbone.edge_scale)
-    policies = {gate.policy for gate in gates_of(backbone).values()}
+    policies = {gate.policy for gate in backbone.gates().values()}
     if policies != {'argmax'}:
         raise InputError(f"open probabilities matter under the policy 'argmax', the config has {sorted(policies)}: "
                          'give --cfg-options model.backbone.policy=argmax')

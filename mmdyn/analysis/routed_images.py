@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
 from ..layers.decisions import Decisions
-from .budget_knob import Knob, gates_of
+from .budget_knob import Knob
 
 # What the backbone's `force_decisions` takes, for N images: block -> (N,), or wired stage -> (N, n+1, n+1).
 Routes = Mapping[str, Tensor]
@@ -77,7 +77,7 @@ class RoutedImages:
 
 
 def _routes(backbone: DynamicBackbone, decisions: Decisions) -> dict[str, Tensor]:
-    return {name: decisions.gates[name] for name in gates_of(backbone)} | decisions.adjacency
+    return {name: decisions.gates[name] for name in backbone.gates()} | decisions.adjacency
 
 
 def deal(routes: Routes, seed: int) -> Routes:

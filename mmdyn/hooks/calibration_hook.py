@@ -9,7 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from ..backbones.aig_backbone import AIGBackbone
+from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.gate import check_number
 from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 from ..registry import HOOKS
@@ -104,7 +104,7 @@ class CalibrationHook(Hook):
     def calibrate(self, runner) -> None:
         """Moves the quantiles by ``num_batches`` batches."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        backbones = [m for m in model.modules() if isinstance(m, AIGBackbone)]
+        backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
         model.eval()
         for backbone in backbones:
             backbone.restart_calibration()
