@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..checkpoints import KeyMatch, read_state_dict
 from ..cost import CostAccount
-from ..engine import InputError, check_file
+from ..engine import InputError, blame, check_config, read_config_file
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -29,10 +29,8 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         path: Of the file.
         options: Dotted key -> value to override, of ``--cfg-options``.
     """
-    check_file(path, 'a config file')
-    cfg = Config.fromfile(path)
-    if options is not None:
-        cfg.merge_from_dict(dict(options))
+    cfg = read_config_file(path, options)
+    check_config(cfg)
     if 'data_preprocessor' in cfg:
         # MMPretrain's configs have it beside the model; a Runner puts it inside.
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -54,7 +52,8 @@ def build_model(cfg: Config) -> nn.Module:
     config = dict(cfg.model, init_cfg=None)
     if 'backbone' in config:
         config['backbone'] = dict(config['backbone'], init_cfg=None)
-    model = MODELS.build(config)
+    with blame('the model of the config cannot be built'):
+        model = MODELS.build(config)
     if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
         raise InputError('expected a config with a dynamic backbone, such as '
                          "backbone=dict(type='mmdyn.AIGResNet', ...), "

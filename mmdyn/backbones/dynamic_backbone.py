@@ -11,6 +11,7 @@ from ..layers.decisions import Decisions
 from ..layers.extension import Extension
 from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
+from ..registry import check_options
 
 EXECUTIONS = ('skip', 'mask')
 
@@ -30,6 +31,7 @@ class DynamicBackbone(nn.Module):
     _execution: str = 'skip'
 
     def __init__(self, *args, **kwargs) -> None:
+        check_options(type(self), kwargs)
         super().__init__(*args, **kwargs)
         self._decisions = _PerThread()
         self._traced_decisions: Optional[Decisions] = None
