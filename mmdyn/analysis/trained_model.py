@@ -6,13 +6,13 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..checkpoints import KeyMatch, read_state_dict
+from ..checkpoints import read_state_dict
 from ..cost import CostAccount
-from ..engine import InputError, blame, check_config, read_config_file
+from ..engine import InputError, blame, check_config, check_weights, read_config_file
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -59,31 +59,6 @@ def build_model(cfg: Config) -> nn.Module:
                          "backbone=dict(type='mmdyn.AIGResNet', ...), "
                          f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
     return model
-
-
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
-    """Compares weights with what a model expects.
-
-    Args:
-        model: To be loaded.
-        weights: Name -> tensor.
-        path: Where they are from, for the messages.
-        prefix: Only what is named so counts.
-
-    Returns:
-        A sentence on what matched.
-
-    Raises:
-        InputError: If something is missing, left over or of another shape, as where the checkpoint is of a network of
-            another depth, or of a static one.
-    """
-    wanted, given = ({name: value for name, value in named.items() if name.startswith(prefix)}
-                     for named in (model.state_dict(), weights))
-    match = KeyMatch.of(wanted, given)
-    if not match.is_complete:
-        raise InputError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
-                         f'static backbone?): {match.summary()}\n{match.details()}')
-    return match.summary()
 
 
 def load_weights(model: nn.Module, path: str, prefix: str = '') -> str:
