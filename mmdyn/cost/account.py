@@ -102,10 +102,11 @@ class CostAccount:
             return count_macs(self._copy, input_size)
 
     def _blocks(self) -> dict[str, str]:
-        """Name of every block that decides -> its child that does, ``gate`` or ``router``."""
+        """Name of every block that is decided about -> what decides, ``gate`` or ``router``."""
         deciders = set(map(id, self.backbone.deciders()))
         names = [name for name, m in self.backbone.named_modules() if id(m) in deciders]
-        return {block: kind for block, _, kind in (name.rpartition('.') for name in names)}
+        blocks = {block: kind for block, _, kind in (name.rpartition('.') for name in names)}
+        return blocks | dict.fromkeys(self.backbone.followers, 'gate')
 
     def dense_macs(self, input_size: tuple[int, int]) -> int:
         """Multiply-adds of one image of this size when everything runs."""

@@ -54,7 +54,7 @@ class ExportableAIG(Exportable):
             stage = getattr(backbone, name)
             for block in stage if isinstance(stage, nn.Sequential) else [stage]:
                 if isinstance(block, GatedBlock):
-                    decision = forward_pass.decide(block.name_in_backbone, block.gate, x)
+                    decision = block.decide(x, forward_pass)
                     x = self._run_gated(Residual(block), x, decision)
                 else:
                     x = block(x)

@@ -6,11 +6,15 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
+from ..backbones.aig_backbone import AIGBackbone
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
 from ..layers.global_mean import global_mean
 from ..layers.decisions import Decisions
 from ..registry import MODELS
+
+# Pixels of the input at which the costs of blocks are compared.
+_PROBE = (256, 256)
 
 
 def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> 'Attachment':
@@ -65,8 +69,10 @@ class Attachment:
         for loss in self._linking():
             loss.link(model)
         self._signature = inspect.signature(model.forward)
-        for backbone in backbones.values():
+        for name, backbone in backbones.items():
             backbone.losses_attached = True
+            if isinstance(backbone, AIGBackbone):
+                _share_costs(backbone, self.accounts[name])
         self._handles = [model.register_forward_pre_hook(self._before_forward),
                          model.register_forward_hook(self, with_kwargs=True)]
 
@@ -135,6 +141,16 @@ class Attachment:
         for i, (sample, cost) in enumerate(zip(samples, self.accounts[name].images(decisions))):
             sample.set_field(decisions[i], 'decisions')
             sample.set_field(cost, 'cost')
+
+
+def _share_costs(backbone: AIGBackbone, account: CostAccount) -> None:
+    """Tells each gate which share of what can be left out is behind it; the shares hardly depend on the size."""
+    macs = account.conditional_macs(_PROBE)
+    of_gate = {name: macs[name] for name in backbone.gates()}
+    for name, leader in backbone.followers.items():
+        of_gate[leader] += macs[name]
+    for name, gate in backbone.gates().items():
+        gate.cost = of_gate[name] / sum(of_gate.values())
 
 
 def _labels(samples: Optional[Sequence[Any]], loss: nn.Module) -> Tensor:

@@ -23,6 +23,8 @@ class Decisions:
         adjacency: stage name (``layer1``) -> (N, n+1, n+1) edge weights, strictly upper
             triangular; entry (i, j) is the weight with which node j reads node i.
         target_rates: block name -> target rate; only blocks that have one.
+        damage: (N,), how far the closed blocks have moved what the model makes of each image, where paired routes have
+            measured it; else None.
     """
 
     def __init__(self,
@@ -36,6 +38,7 @@ class Decisions:
         self.gate_logits: OrderedDict[str, Tensor] = OrderedDict()
         self.gate_features: OrderedDict[str, Tensor] = OrderedDict()
         self.adjacency: OrderedDict[str, Tensor] = OrderedDict()
+        self.damage: Optional[Tensor] = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -59,6 +62,7 @@ class Decisions:
         for group in _GROUPS:
             values = getattr(self, group)
             setattr(mapped, group, OrderedDict((k, function(v)) for k, v in values.items()))
+        mapped.damage = None if self.damage is None else function(self.damage)
         return mapped
 
     def __deepcopy__(self, memo: dict) -> 'Decisions':

@@ -28,9 +28,12 @@ class ForwardPass:
         target_rates: Block name -> target rate.
         threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
         observed: Whether hooks may keep the maps that pass from block to block.
+        exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
+            everything runs.
+        open_images: So many images, the first of the batch, run every block, and no gate is asked about them.
 
     Attributes:
-        decisions: What has been decided so far.
+        decisions: What has been decided so far, about the images after the open ones.
         stage_input: What the stage that runs has read. It may have left the backbone.
     """
 
@@ -43,7 +46,12 @@ class ForwardPass:
                  forced: Forced = None,
                  target_rates: Optional[dict[str, float]] = None,
                  threshold: Union[float, Tensor] = 0.0,
-                 observed: bool = True) -> None:
+                 observed: bool = True,
+                 exploration: Optional[float] = None,
+                 open_images: int = 0) -> None:
+        self.exploration = exploration
+        self.open_images = open_images
+        self._images = len(images)
         self.input_size = (images.shape[2], images.shape[3])
         self.skips = skips
         self.forced = forced
@@ -53,7 +61,7 @@ class ForwardPass:
         self._reads_values = not training and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
         sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
-        self.decisions = Decisions(sizes, self.input_size, target_rates)
+        self.decisions = Decisions(sizes[open_images:] if open_images else sizes, self.input_size, target_rates)
         self._sizes_on_host: Optional[list[list[int]]] = None
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
@@ -104,7 +112,7 @@ class ForwardPass:
             self._weights[feature_size] = pooling_weights(cells, feature_size)
         return self._weights[feature_size]
 
-    def decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:
+    def decide(self, name: str, gate: BaseGate, x: Tensor) -> Optional[Tensor]:
         """Lets a gate decide about a block, and keeps what it says.
 
         Args:
@@ -113,21 +121,34 @@ class ForwardPass:
             x: (N, C, h, w), the block's input.
 
         Returns:
-            (N,) decisions.
+            (N,) decisions; None if all images are open ones, and nobody was asked.
 
         Raises:
             ValueError: If decisions are forced and of another number of images.
         """
+        if self.open_images == self._images:
+            return None
         gates = list(self.decisions.gates.values())
         before = gates[-1] if gates else None
-        decision, logit, features = ask(gate, self.pool(x), before)
+        asked = x[self.open_images:] if self.open_images else x
+        decision, logit, features = ask(gate, self.pool(asked), before)
         if self.forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
         self.decisions.gate_logits[name] = logit
         if features is not None:
             self.decisions.gate_features[name] = features
-        return decision
+        return self._of_all_images(decision)
+
+    def follow(self, name: str, leader: str) -> Optional[Tensor]:
+        """What the gate of another block has decided, for a block of the same group; as :meth:`decide`."""
+        if self.open_images == self._images:
+            return None
+        decision = self.decisions.gates[name] = self.decisions.gates[leader]
+        return self._of_all_images(decision)
+
+    def _of_all_images(self, decision: Tensor) -> Tensor:
+        return torch.cat([decision.new_ones(self.open_images), decision]) if self.open_images else decision
 
     def _force(self, name: str, decision: Tensor) -> Tensor:
         if isinstance(self.forced, str):
