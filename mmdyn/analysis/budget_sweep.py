@@ -103,7 +103,7 @@ def sweep_budget(config: str, checkpoint: str, *, values: Sequence[float] | None
     knob = knob_of(model.backbone)
     tried = check_values(model.backbone, knob, values)
     check_datasets(cfg, ('val', ))
-    folder = out or default_folder(config) / 'sweep'
+    folder = out or default_folder(config, checkpoint) / 'sweep'
     prepare(cfg, folder)
     runner = build_runner(cfg)
     runner.model.load_state_dict(weights)

@@ -38,9 +38,11 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     return cfg
 
 
-def default_folder(config: str) -> Path:
-    """Where the results of a config's analysis go unless said otherwise."""
-    return Path('work_dirs') / Path(config).stem
+def default_folder(config: str, checkpoint: str | None) -> Path:
+    """Where the results of an analysis go unless said otherwise: beside the checkpoint, which is the run's own folder."""
+    if checkpoint is None or '://' in checkpoint:
+        return Path('work_dirs') / Path(config).stem
+    return Path(checkpoint).parent
 
 
 def build_model(cfg: Config) -> nn.Module:
