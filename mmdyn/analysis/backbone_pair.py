@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
-from ..engine import InputError, check_file
+from ..engine import InputError, check_config, check_file, read_config_file
 
 WIRINGS = ('complete', 'chain')
 
@@ -28,9 +28,10 @@ def read_config_or_backbone(text: str) -> Config:
                              f'({type(error).__name__}: {error})') from None
     else:
         check_file(text, 'a config file or dict(type=...)')
-        cfg = Config.fromfile(text)
+        cfg = read_config_file(text)
     if 'backbone' not in cfg.get('model', {}):
         raise InputError(f'expected a config with model.backbone, found none in {text}')
+    check_config(cfg)
     return cfg
 
 

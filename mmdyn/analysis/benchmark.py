@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from mmengine.registry import init_default_scope
 
-from ..engine import InputError, check_output_folder
+from ..engine import InputError, blame, check_output_folder
 from .backbone_pair import BackbonePair, DetectorPair, force_rate, read_config_or_backbone
 from .timing import interleave, saved_bytes
 from .trained_model import check_size
@@ -144,8 +144,11 @@ def build_pair(config: str, static: str | None, device: str, *, whole_detector: 
 
 
 def check_numbers(size: Sequence[int], batch: Sequence[int], open_rate: Sequence[float], runs: int, warm_up: int) -> None:
-    if len(size) > 2 or min(*size, *batch, runs, warm_up) < 1:
-        raise InputError('--size takes one or two numbers; sizes, batches and rounds must be at least 1')
+    if len(size) > 2:
+        raise InputError(f'--size expects one or two numbers, got {len(size)}')
+    for option, value in (('--size', min(size)), ('--batch', min(batch)), ('--runs', runs), ('--warm-up', warm_up)):
+        if value < 1:
+            raise InputError(f'{option} expects at least 1, got {value}')
     for rate in open_rate:
         if not 0 <= rate <= 1:
             raise InputError(f'--open-rate expects numbers in [0, 1], got {rate:g}')
@@ -184,7 +187,8 @@ def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequ
         check_output_folder(str(json_file.parent))
     if threads:
         torch.set_num_threads(threads)
-    pair = build_pair(config, static, device, whole_detector=whole_detector)
+    with blame('the backbones cannot be built'):
+        pair = build_pair(config, static, device, whole_detector=whole_detector)
     check_size(pair.account, shape, '--size')
     if channels_last:
         for model in pair.models.values():

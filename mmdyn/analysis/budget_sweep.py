@@ -95,7 +95,7 @@ def sweep_budget(config: str, checkpoint: str, *, budgets: Sequence[float] | Non
     budgets = sorted(set(budgets or (() if values else BUDGETS)))
     check_datasets(cfg, ('val', ))
     training = training_images(cfg, train_images) if budgets or controls else None
-    folder = out or default_folder(config) / 'sweep'
+    folder = out or default_folder(config, checkpoint) / 'sweep'
     header = dict(config=config, options={name: str(value) for name, value in (cfg_options or {}).items()},
                   checkpoint=os.path.abspath(checkpoint), modified=int(os.stat(checkpoint).st_mtime), knob=knob.name,
                   train_images=train_images, seed=seed)

@@ -133,7 +133,7 @@ def report_costs(config: str, checkpoint: str | None, *, shape: Sequence[int] | 
     if not num_images:
         return
     check_images(cfg)
-    out = out or default_folder(config) / 'macs.png'
+    out = out or default_folder(config, checkpoint) / 'macs.png'
     check_output_folder(str(out.parent))
     if dump:
         check_output_folder(str(Path(dump).parent))

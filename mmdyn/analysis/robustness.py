@@ -56,7 +56,7 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        return self.out_dir or default_folder(self.config) / 'robustness'
+        return self.out_dir or default_folder(self.config, self.checkpoint) / 'robustness'
 
     def read_static(self) -> tuple[Config, str]:
         """Config and checkpoint of the static model."""

@@ -12,6 +12,7 @@ from ..layers.decisions import Decisions
 from ..layers.extension import Extension
 from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
+from ..registry import check_options
 from .backbone_gates import BackboneGates
 
 EXECUTIONS = ('skip', 'mask')
@@ -35,6 +36,7 @@ class DynamicBackbone(BackboneGates):
     _execution: str = 'skip'
 
     def __init__(self, *args, **kwargs) -> None:
+        check_options(type(self), kwargs)
         super().__init__(*args, **kwargs)
         self._decisions = _PerThread()
         self._traced_decisions: Optional[Decisions] = None

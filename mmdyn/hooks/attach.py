@@ -107,6 +107,7 @@ class Attachment:
             decisions = backbone.decisions
             if decisions is None or not backbone.training:
                 continue
+            self._require_classifier(backbone)
             suffix = f'_{i}' if i else ''
             for loss in self.losses:
                 needs = []
@@ -121,6 +122,14 @@ class Attachment:
             if rates is not None:
                 output['open_rate' + suffix] = rates.mean()
             backbone.calibrate()
+
+    def _require_classifier(self, backbone: DynamicBackbone) -> None:
+        """Gates that ask the model's classifier learn nothing without the loss that finds it."""
+        if backbone.needed_loss == 'mmdyn.GateClassLoss' and not self._linking():
+            raise ValueError(
+                "gate=dict(num_classes=...) asks the model's classifier, and nothing has named one: add "
+                "dict(type='mmdyn.GateClassLoss', classifier='head.fc') to the losses. Without a classifier, as in "
+                'detectors, leave num_classes out')
 
     def _hand_out_decisions(self, samples: Sequence[Any]) -> None:
         # With several dynamic backbones, a prediction's own are those of the first.

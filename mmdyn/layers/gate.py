@@ -12,6 +12,7 @@ from .global_mean import global_mean
 
 POLICIES = ('argmax', 'sample', 'expected')
 ESTIMATORS = ('straight_through', 'reinmax', 'taught')
+MAX_HIDDEN_CHANNELS = 65536  # more is a slip of the pen, which would otherwise end in an allocator's words
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
 _FEATURE_BOUND = 65504.0
@@ -162,8 +163,8 @@ class Gate(BaseGate):
         if estimator not in ESTIMATORS:
             raise ValueError(f'gate estimator must be one of {ESTIMATORS}, got {estimator!r}')
         self.estimator = estimator
-        if not isinstance(hidden_channels, int) or hidden_channels < 1:
-            raise ValueError(f'gate hidden_channels must be a positive int, got {hidden_channels!r}')
+        if not isinstance(hidden_channels, int) or not 1 <= hidden_channels <= MAX_HIDDEN_CHANNELS:
+            raise ValueError(f'gate hidden_channels must be an int in [1, {MAX_HIDDEN_CHANNELS}], got {hidden_channels!r}')
         if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
             raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
         if not check_number('gate temperature', temperature, 0.0):

@@ -76,7 +76,7 @@ def test_infinite_and_half_precision_features_give_finite_logits():
     (dict(open_probability='auto'), "'calibrated', got 'auto'"),
     (dict(temperature=0), 'temperature must be above 0'),
     (dict(temperature=-1), 'temperature'),
-    (dict(hidden_channels=0), 'hidden_channels must be a positive int, got 0'),
+    (dict(hidden_channels=0), r'hidden_channels must be an int in \[1, 65536\], got 0'),
     (dict(norm='GN'), 'norm must be one of .*GN'),
 ])
 def test_bad_options_are_named(options, message):

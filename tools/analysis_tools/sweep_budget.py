@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--others', type=reference, nargs='+', default=[], metavar='NAME=GMACS,ACCURACY',
                         help='other networks to draw, each by itself')
     parser.add_argument('--out', type=Path, metavar='FOLDER',
-                        help="for sweep.json and sweep.png (default: work_dirs/<the config's name>/sweep)")
+                        help='for sweep.json and sweep.png (default: sweep beside the checkpoint)')
     return parser.parse_args()
 
 
