@@ -54,7 +54,9 @@ def forced_values(name: str, value: object) -> Tensor:
     Raises:
         ValueError: For anything else, naming the block.
     """
-    value = torch.as_tensor(value, dtype=torch.float32).detach()
+    value = torch.as_tensor(value, dtype=torch.float32)
+    if not value.is_leaf:  # only who asks for a gradient of the value itself gets one
+        value = value.detach()
     if value.dim() != 1 or not ((value == 0) | (value == 1)).all():
         raise ValueError(f'forced decisions of block {name!r} must be (N,) zeros and ones, '
                          f'got {value}')

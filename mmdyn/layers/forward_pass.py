@@ -165,7 +165,8 @@ class ForwardPass:
                                  f'{tuple(decision.shape)} for this batch, got {tuple(forced.shape)}')
         else:
             return decision
-        return straight_through(forced, decision)
+        # A value that asks for its own gradient gets it; others let the gate learn.
+        return forced if forced.requires_grad else straight_through(forced, decision)
 
     def keep_adjacency(self, stage: str, adjacency: Tensor) -> None:
         """Keeps the (N, n+1, n+1) adjacency of a wired stage, of the images after the open ones."""
