@@ -76,7 +76,7 @@ def test_testing_writes_predictions_and_pictures(run: Run, trained: Path, data_o
     (['tools/train.py', 'no.py'], 'train.py: expected a config file, found nothing at no.py'),
     (['tools/train.py', CONFIG], 'train_dataloader.dataset.data_root: expected a folder, found nothing at'),
     (['tools/train.py', CONFIG, '--resume', 'no.pth'], 'expected a checkpoint, found nothing at no.pth'),
-    (['tools/train.py', 'configs/_base_/dg.py', '--auto-scale-lr'], 'expects auto_scale_lr.base_batch_size in the config'),
+    (['tools/train.py', 'configs/_base_/dg.py'], 'expected a config with a model, found none in configs/_base_/dg.py'),
     (['tools/test.py', CONFIG, 'no.pth'], 'test.py: expected a checkpoint, found nothing at no.pth'),
     (['tools/test.py', CONFIG, 'setup.py', '--out', 'a.txt'], '--out expects a file that ends in .pkl'),
 ])

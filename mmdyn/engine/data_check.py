@@ -25,7 +25,7 @@ def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
     """Checks the files and folders of a config's data sets and evaluators.
 
     Args:
-        cfg: The whole config.
+        cfg: The whole config; its ``data_source`` may say in words where its data come from.
         splits: Of 'train', 'val' and 'test', those that are going to be used.
 
     Raises:
@@ -40,7 +40,10 @@ def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
         for key, evaluator in _leaves(cfg.get(f'{split}_evaluator'), f'{split}_evaluator'):
             problems += check_evaluator(evaluator, key)
     if problems:
-        raise InputError('the data cannot be used:\n' + '\n'.join(f'- {problem}' for problem in problems))
+        lines = ['the data cannot be used:', *(f'- {problem}' for problem in problems)]
+        if cfg.get('data_source'):
+            lines.append(f"The config's own data: {cfg.data_source}")
+        raise InputError('\n'.join(lines))
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -19,11 +19,11 @@ def configs() -> dict[str, str]:
 
 @pytest.fixture(scope='session')
 def data_options(tmp_path_factory) -> list[str]:
-    """Options that point a demo config at five small pictures."""
+    """Options that point a demo config at five small pictures, and three to train on."""
     root = tmp_path_factory.mktemp('shapes')
     tool = ROOT / 'tools' / 'misc' / 'make_shapes_dataset.py'
-    subprocess.run([sys.executable, str(tool), str(root), '--train', '1', '--val', '5', '--size', '64'], check=True)
-    return ['--cfg-options', f'val_dataloader.dataset.data_root={root}/',
+    subprocess.run([sys.executable, str(tool), str(root), '--train', '3', '--val', '5', '--size', '64'], check=True)
+    return ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', f'val_dataloader.dataset.data_root={root}/',
             f'val_evaluator.0.ann_file={root}/annotations/instances_val2017.json']
 
 
