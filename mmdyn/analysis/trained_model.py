@@ -45,8 +45,12 @@ def default_folder(config: str, checkpoint: str | None) -> Path:
     return Path(checkpoint).parent
 
 
-def build_model(cfg: Config) -> nn.Module:
+def build_model(cfg: Config, *, dynamic: bool = True) -> nn.Module:
     """The model, without fetching what it would be initialised from.
+
+    Args:
+        cfg: Of it.
+        dynamic: Whether its backbone has to be a dynamic one.
 
     Raises:
         InputError: If its backbone is static.
@@ -56,7 +60,7 @@ def build_model(cfg: Config) -> nn.Module:
         config['backbone'] = dict(config['backbone'], init_cfg=None)
     with blame('the model of the config cannot be built'):
         model = MODELS.build(config)
-    if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
+    if dynamic and not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
         raise InputError('expected a config with a dynamic backbone, such as '
                          "backbone=dict(type='mmdyn.AIGResNet', ...), "
                          f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
