@@ -1,16 +1,18 @@
-"""One forward of a dynamic backbone while it is captured: nothing depends on values or on known sizes."""
+"""One forward of a dynamic backbone while it is captured: nothing depends on values or on known sizes, little runs."""
 from typing import Optional
 
+import torch
 from torch import Tensor
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..functional.pooling import pooling_weights, valid_cells
+from ..functional.pooling import pooling_weights
 from ..layers.forward_pass import ForwardPass
 
 
 class ExportPass(ForwardPass):
     """A pass whose pooling is one product of a matrix with a vector, for maps whose size may be a symbol."""
 
+    image_sizes: Tensor
     _captured: dict[str, Tensor]
 
     @classmethod
@@ -19,6 +21,8 @@ class ExportPass(ForwardPass):
         forward_pass = backbone.begin_forward(images)
         forward_pass.__class__ = cls
         assert isinstance(forward_pass, cls)
+        frame = [torch.full((len(images), ), side) for side in images.shape[2:]]
+        forward_pass.image_sizes = torch.stack(frame, dim=1) if backbone.pool_padding else image_sizes(images)
         forward_pass._captured = {}
         return forward_pass
 
@@ -31,7 +35,10 @@ class ExportPass(ForwardPass):
         size = (features.shape[2], features.shape[3])
         name = str(size)  # a symbol cannot be hashed
         if name not in self._captured:
-            self._captured[name] = pooling_weights(valid_cells(self.decisions.sizes, self.input_size, size), size)
+            # As `valid_cells`; in double precision the quotients are as good as whole numbers' own division.
+            sizes = self.image_sizes.double()
+            cells = [torch.ceil(sizes[:, i] * size[i] / self.input_size[i]) for i in range(2)]
+            self._captured[name] = pooling_weights(torch.stack(cells, dim=1), size)
         return self._captured[name]
 
 
@@ -45,4 +52,17 @@ def pool_cells(features: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (N, C).
     """
-    return (features.flatten(2) @ weights[:, :, None]).squeeze(2)
+    return (features.flatten(2) @ weights.to(features.dtype)[:, :, None]).squeeze(2)
+
+
+def image_sizes(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 2) int64 heights and widths without padding, as ``valid_sizes``, in operations that are fast
+    in onnxruntime."""
+    filled = images.abs()
+    sizes = []
+    for axis in (2, 3):
+        length = images.shape[axis]
+        content = filled.amax(dim=(1, 5 - axis)) > 0
+        last = (content * torch.arange(1, length + 1)).amax(dim=1)
+        sizes.append(torch.where(last > 0, last, length))
+    return torch.stack(sizes, dim=1)

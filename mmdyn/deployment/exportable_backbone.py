@@ -1,24 +1,20 @@
-"""Backbones as ONNX can express them: decisions by tensors alone, closed blocks and dead nodes behind real branches.
+"""Backbones as ONNX can express them: decisions by tensors alone, closed blocks behind real branches.
 
 The backbones themselves read their decisions on the host, and whoever traces that keeps the branches that the example
-took and drops the others without a word. Here every branch is in the graph: a gated block, or a node of a wired stage
-that can die, is one ``torch.cond``, which becomes one `If`.
+took and drops the others without a word. Here every branch is in the graph, one ``torch.cond`` for each block that may
+be left out, which becomes one `If`.
 """
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones.aig_backbone import AIGBackbone
-from ..backbones.dg_backbone import DGBackbone
+from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.decisions import Decisions
 from ..layers.gated_stage import GatedBlock
 from ..layers.residual import Residual
-from ..layers.traced_maps import TracedMaps
-from ..layers.wired_stage import WiredBlock, WiredStage
-from ..layers.wiring import Wiring
-from .export_pass import ExportPass, pool_cells
-from .operators import read
+from .export_pass import ExportPass
 
 Features = tuple[Tensor, ...]
 
@@ -35,9 +31,13 @@ class ExportableBackbone:
         self.backbone = backbone
         self.skip = skip
 
-    def __call__(self, images: Tensor) -> tuple[Features, Decisions | None]:
-        """(N, C, H, W) -> the feature maps of ``out_indices``, and the decisions; None of a static backbone."""
-        return tuple(self.backbone(images)), None
+    def __call__(self, images: Tensor) -> tuple[Features, dict[str, Tensor], Decisions | None]:
+        """(N, C, H, W) -> the feature maps of ``out_indices``, what ran, and the decisions.
+
+        What ran is block name -> (N,), above 0 where it ran, of the blocks that may be left out. A static backbone has
+        neither.
+        """
+        return tuple(self.backbone(images)), {}, None
 
     def block_names(self) -> list[str]:
         """Of the blocks that may be left out, in the order in which they run."""
@@ -53,25 +53,19 @@ class ExportableBackbone:
 
 
 class ExportableAIG(ExportableBackbone):
-    """Gated blocks: a block runs if any image of the batch wants it, and is multiplied by the decision."""
+    """Gated blocks: ``activation(shortcut(x) + decision * branch(x))``, the branch behind an `If`."""
 
     backbone: AIGBackbone
 
-    def __call__(self, images: Tensor) -> tuple[Features, Decisions | None]:
-        backbone = self.backbone
-        forward_pass = ExportPass.begin(backbone, images)
-        x = backbone.run_stem(images)
-        outs = []
-        for i, name in enumerate(backbone.stage_names):
-            stage = getattr(backbone, name)
+    def __call__(self, images: Tensor) -> tuple[Features, dict[str, Tensor], Decisions]:
+        forward_pass = ExportPass.begin(self.backbone, images)
+
+        def run_stage(stage: nn.Module, x: Tensor) -> Tensor:
             for block in stage if isinstance(stage, nn.Sequential) else [stage]:
-                if isinstance(block, GatedBlock):
-                    x = self._run_gated(Residual(block), x, block.decide(x, forward_pass))
-                else:
-                    x = block(x)
-            if i in backbone.out_indices:
-                outs.append(x)
-        return tuple(outs), forward_pass.decisions
+                x = self._run_gated(block, x, forward_pass) if isinstance(block, GatedBlock) else block(x)
+            return x
+
+        return run_stages(self.backbone, images, run_stage), dict(forward_pass.decisions.gates), forward_pass.decisions
 
     def block_names(self) -> list[str]:
         return [block.name_in_backbone for _, block in self.backbone.blocks() if isinstance(block, GatedBlock)]
@@ -79,87 +73,32 @@ class ExportableAIG(ExportableBackbone):
     def number_of_decisions(self) -> int:
         return len(list(self.backbone.deciders())) if self.skip else 0
 
-    def _run_gated(self, residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
-
-        def run(x: Tensor, decision: Tensor) -> Tensor:
-            return residual.activate(residual.shortcut(x) + decision[:, None, None, None] * residual.branch(x))
-
-        def skip(x: Tensor, decision: Tensor) -> Tensor:
-            # An identity shortcut has been rectified by the block before; a branch must not return its own input.
-            return x.clone() if residual.projection is None else residual.activate(residual.shortcut(x))
-
-        return torch.cond(decision.any(), run, skip, (x, decision)) if self.skip else run(x, decision)
+    def _run_gated(self, block: GatedBlock, x: Tensor, forward_pass: ExportPass) -> Tensor:
+        decision, residual = block.decide(x, forward_pass), Residual(block)
+        shortcut = residual.shortcut(x)
+        if not self.skip:
+            return residual.activate(shortcut + decision[:, None, None, None] * residual.branch(x))
+        return run_if(decision, lambda x, shortcut: residual.activate(residual.branch(x) + shortcut),
+                      lambda x, shortcut: close(residual, shortcut), x, shortcut)
 
 
-class ExportableDG(ExportableBackbone):
-    """Wired stages: a node that no image reaches does not run, nor its router, nor does it read anything."""
-
-    backbone: DGBackbone
-
-    def __call__(self, images: Tensor) -> tuple[Features, Decisions | None]:
-        backbone = self.backbone
-        forward_pass = ExportPass.begin(backbone, images)
-        x = backbone.run_stem(images)
-        outs = []
-        for i, name in enumerate(backbone.stage_names):
-            stage = getattr(backbone, name)
-            if not isinstance(stage, WiredStage):
-                x = stage(x)
-            elif self._has_branches(stage):
-                x = self._run_wired(stage, x, forward_pass)
-            else:
-                forward_pass.skips = False
-                x = stage(x, forward_pass=forward_pass)
-            if i in backbone.out_indices:
-                outs.append(x)
-        return tuple(outs), forward_pass.decisions
-
-    def block_names(self) -> list[str]:
-        return [block.name_in_backbone for _, stage in self.backbone.stages() if self._has_branches(stage)
-                for block in stage if block.node > 0]
-
-    def _has_branches(self, stage: WiredStage) -> bool:
-        """Whether nodes go behind branches; those with gates, or with bounds on what they read, are masked."""
-        return stage.column_bound is None and not any(hasattr(block, 'gate') for block in stage)
-
-    def _run_wired(self, stage: WiredStage, x: Tensor, forward_pass: ExportPass) -> Tensor:
-        name = stage.name_in_backbone
-        wiring = Wiring(len(stage), x, forward_pass.threshold, forward_pass.forced_adjacency(name, len(x)),
-                        whole_blocks=stage.whole_blocks)
-        nodes = TracedMaps(wiring.values, forward_pass, whole_blocks=stage.whole_blocks,
-                           rectify_inputs=stage.rectify_inputs)
-        outputs: list[Tensor] = []
-        for j, block in enumerate(stage):
-            if j == 0:
-                y = block(x, maps=nodes)
-                cells = forward_pass.cell_weights(y)
-                weights = block.router(pool_cells(y, cells))
-            else:
-                y, weights = self._run_node(block, nodes, outputs, wiring, cells)
-            outputs.append(y)
-            wiring.decide(j, weights)
-        wiring.decide_output()
-        forward_pass.decisions.adjacency[name] = wiring.adjacency()
-        return read_edges(outputs, wiring.values[:, :-1, -1], nodes.rectify_inputs)
-
-    def _run_node(self, block: WiredBlock, nodes: TracedMaps, outputs: list[Tensor], wiring: Wiring,
-                  cells: Tensor) -> tuple[Tensor, Tensor]:
-        """A node's output and the weights that its router gives; zeros of a dead one."""
-        j, rectify = block.node, nodes.rectify_inputs
-
-        def run(edges: Tensor, cells: Tensor, *outputs: Tensor) -> tuple[Tensor, Tensor]:
-            y = block(read_edges(outputs, edges, rectify), maps=nodes)
-            return y, block.router(pool_cells(y, cells))
-
-        def skip(edges: Tensor, cells: Tensor, *outputs: Tensor) -> tuple[Tensor, Tensor]:
-            # All edges that lead here are closed: 0 times a map. (An exporter would store a map of constant zeros.)
-            return read(edges[:, :1], outputs[:1]), edges.new_zeros(len(edges), block.router.out_features)
-
-        operands = (wiring.values[:, :j, j], cells, *outputs)
-        return torch.cond(wiring.alive(j).any(), run, skip, operands) if self.skip else run(*operands)
+def run_stages(backbone: DynamicBackbone, images: Tensor, run_stage: Callable[[nn.Module, Tensor], Tensor]) -> Features:
+    """The backbone's forward, with stages that are run otherwise."""
+    x = backbone.run_stem(images)
+    outs = []
+    for i, name in enumerate(backbone.stage_names):
+        x = run_stage(getattr(backbone, name), x)
+        if i in backbone.out_indices:
+            outs.append(x)
+    return tuple(outs)
 
 
-def read_edges(outputs: Sequence[Tensor], edges: Tensor, rectify: bool) -> Tensor:
-    """What a vertex reads: the sum of the J outputs (N, C, h, w) before it, weighed by its (N, J) edges."""
-    x = read(edges, list(outputs))
-    return torch.relu(x) if rectify else x
+def run_if(decision: Tensor, run: Callable, skip: Callable, *operands: Tensor) -> Tensor:
+    """One of two functions of the operands, by the (1,) decision about one image; they may not return an operand."""
+    return torch.cond((decision > 0).squeeze(0), run, skip, operands)
+
+
+def close(residual: Residual, shortcut: Tensor) -> Tensor:
+    """What a closed block hands on, in memory of its own."""
+    rectified = residual.projection is None  # by the block before
+    return shortcut.clone() if rectified or residual.activation is None else torch.relu(shortcut)

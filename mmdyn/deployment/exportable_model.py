@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from ..backbones.aig_backbone import AIGBackbone
 from ..backbones.dg_backbone import DGBackbone
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..cost import blocks_run
 from ..engine import InputError
-from ..functional.pooling import valid_sizes
 from .backbone_cost import BackboneCost
-from .exportable_backbone import ExportableAIG, ExportableBackbone, ExportableDG
+from .export_pass import image_sizes
+from .exportable_backbone import ExportableAIG, ExportableBackbone
+from .exportable_wiring import ExportableDG
 from .outputs import Named, outputs_of
 
 EXECUTIONS = ('skip', 'mask')
@@ -49,27 +49,30 @@ class ExportableModel(nn.Module):
         ``adjacency_<stage>``, (1, n+1, n+1); ``macs``, (2,) int64, the multiply-adds of what ran of the backbone, and
         of all of it, at the size of the graph's input.
         """
-        features, decisions = self.run(images)
-        named = dict(self.outputs.compute(features, valid_sizes(images)[0]))
-        ran = blocks_run(decisions) if decisions else {}
+        features, ran, decisions = self.run(images)
+        named = dict(self.outputs.compute(features, image_sizes(images)[0]))
         if ran:
-            named['blocks'] = torch.stack(list(ran.values()), dim=1)
+            named['blocks'] = (torch.stack(list(ran.values()), dim=1) > 0).float()
         for stage, adjacency in (decisions.adjacency if decisions else {}).items():
             named[f'adjacency_{stage}'] = adjacency
-        named['macs'] = self.count(ran if self.run.skip else {}, images)
+        named['macs'] = self.count(named['blocks'] if ran and self.run.skip else None, images)
         return named
 
-    def count(self, ran: dict[str, Tensor], images: Tensor) -> Tensor:
+    def count(self, blocks: Tensor | None, images: Tensor) -> Tensor:
         """(2,) int64 multiply-adds, of what ran and of everything.
 
         Args:
-            ran: Block name -> (1,), 1 where it ran; blocks that are not named did.
+            blocks: (1, B), 0 where a block did not run, in the order of their names; None if all did.
             images: (1, C, H, W), for their size.
         """
         cells = (images.shape[2] // self.stride) * (images.shape[3] // self.stride)
-        macs = {name: torch.full((1, ), constant + rate * cells) for name, (constant, rate) in self.macs.items()}
-        saved = [macs[name] * (value == 0) for name, value in ran.items()]
-        return torch.cat([macs[''] - sum(saved), macs['']])
+        constant, rate = self.macs['']
+        dense = torch.full((1, ), constant + rate * cells)
+        if blocks is None:
+            return dense.expand(2)
+        each = torch.tensor([self.macs[name] for name in self.run.block_names()])
+        saved = (each[:, 0] + each[:, 1] * cells) * (blocks[0] == 0)
+        return torch.cat([dense - saved.sum(), dense])
 
 
 def exportable_backbone(backbone: nn.Module, execution: str | None) -> ExportableBackbone:

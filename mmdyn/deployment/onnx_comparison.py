@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ..cost import blocks_run
 from ..engine import InputError
-from ..functional.pooling import valid_sizes
 from .detection_match import match
+from .export_pass import image_sizes
 from .exportable_model import ExportableModel
 from .onnx_session import OnnxSession
 from .outputs import Named
@@ -43,12 +43,12 @@ def pictures(folder: Path | None, number: int, shape: tuple[int, int], preproces
 @torch.no_grad()
 def reference(model: nn.Module, module: ExportableModel, image: Tensor) -> tuple[Named, Named]:
     """What PyTorch computes by itself, skipping: the outputs, and what was decided, as the graph names it."""
-    height, width = valid_sizes(image)[0].tolist()
+    height, width = image_sizes(image)[0].tolist()
     outputs = module.outputs.reference(image, (height, width))
     decisions = getattr(model.backbone, 'decisions', None)
     decided = {} if decisions is None else {f'adjacency_{name}': value for name, value in decisions.adjacency.items()}
     if decisions is not None and (ran := blocks_run(decisions)):
-        decided['blocks'] = torch.stack(list(ran.values()), dim=1)
+        decided['blocks'] = torch.stack([ran[name] for name in module.run.block_names()], dim=1)
     return outputs, decided
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..engine import InputError
 from .exportable_model import ExportableModel
-from .graph_check import check_branches, operators
+from .graph_check import check_branches
+from .graph_constants import place_constants
 
 OLDEST_TORCH = '2.6'  # torch.cond becomes an If since then
 LARGEST_SIDE = 128  # of images of any size, in strides
@@ -61,7 +62,7 @@ def export(module: ExportableModel, example: Tensor, *, dynamic: bool = False) -
     except Exception as error:  # of PyTorch's many classes
         raise InputError(_what_failed(module, error, dynamic)) from error
     proto = program.model_proto
-    drop_unused_constants(proto.graph)
+    place_constants(proto.graph)
     onnx.checker.check_model(proto, full_check=True)
     check_branches(proto.graph, module.run)
     return proto
@@ -73,13 +74,6 @@ def _what_failed(module: ExportableModel, error: Exception, dynamic: bool) -> st
     reason = next(iter(str(error).strip().splitlines()), '')
     return (f'a part of the model ({parts}) has no form in ONNX, such as operators of MMCV: expected one that PyTorch '
             f'can capture, got {type(error).__name__}: {reason[:400]}\nTo export less, {less}say --raw or --backbone')
-
-
-def drop_unused_constants(graph: Any) -> None:
-    """Removes what no node reads any more: optimising leaves it behind, and onnxruntime warns of each."""
-    read = {name for node in operators(graph) for name in node.input} | {output.name for output in graph.output}
-    for constant in [constant for constant in graph.initializer if constant.name not in read]:
-        graph.initializer.remove(constant)
 
 
 @contextlib.contextmanager

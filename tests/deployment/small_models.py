@@ -97,7 +97,7 @@ def vary(backbone: nn.Module) -> None:
     backbone.eval()
     for decider in getattr(backbone, 'deciders', list)():
         for parameter in decider.parameters():
-            parameter.copy_(torch.randn_like(parameter))
+            parameter.copy_(torch.randn_like(parameter))  # also constants, of routers that are nothing else
     for decider in getattr(backbone, 'deciders', list)():
         said: list[torch.Tensor] = []
         handle = decider.register_forward_hook(lambda module, inputs, output, said=said: said.append(output))

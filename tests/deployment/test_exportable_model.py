@@ -3,7 +3,7 @@ import pytest
 import torch
 from mmdet.models.backbones import ResNet
 from mmdyn.backbones import AIGMobileNetV2, AIGResNet, DGMobileNetV2, DGResNet
-from mmdyn.cost import CostAccount, blocks_run
+from mmdyn.cost import CostAccount
 from mmdyn.deployment.backbone_cost import BackboneCost
 from mmdyn.deployment.exportable_model import ExportableModel
 from mmdyn.deployment.onnx_comparison import reference
@@ -12,6 +12,8 @@ from torch import nn
 
 from small_models import RESNET, images, with_backbone
 
+DEEPER = dict(RESNET, depth=34)
+
 
 @pytest.mark.parametrize('backbone', [
     lambda: ResNet(**RESNET),
@@ -19,11 +21,17 @@ from small_models import RESNET, images, with_backbone
     lambda: AIGResNet(policy='expected', **RESNET),
     lambda: AIGResNet(target_rates=1, **RESNET),
     lambda: AIGMobileNetV2(widen_factor=0.1, out_indices=(2, 7)),
+    lambda: AIGResNet(gate_groups=[['layer1.0', 'layer1.1']], **RESNET),
     lambda: DGResNet(threshold=0.8, **RESNET),
     lambda: DGResNet(node='block', threshold=0.5, **RESNET),
     lambda: DGResNet(threshold='learnable', **RESNET),
     lambda: DGMobileNetV2(widen_factor=0.1, threshold=0.8),
-], ids=['static', 'aig', 'expected', 'all-run', 'aig-mobilenet', 'branches', 'blocks', 'learned', 'dg-mobilenet'])
+    lambda: DGResNet(node_gates=True, threshold=0.8, **RESNET),
+    lambda: DGResNet(node='block', node_gates=True, threshold=0.5, column_bound=1.5, **DEEPER),
+    lambda: DGResNet(node='block', node_gates=True, policy='expected', **DEEPER),
+    lambda: DGResNet(router='bias', **RESNET),
+], ids=['static', 'aig', 'expected', 'all-run', 'aig-mobilenet', 'group', 'branches', 'blocks', 'learned',
+        'dg-mobilenet', 'gated-branches', 'gated-blocks', 'gated-expected', 'bias'])
 def test_outputs_and_decisions(backbone):
     model = with_backbone(backbone())
     module = ExportableModel(model, execution='mask', size=(64, 96))
@@ -36,16 +44,21 @@ def test_outputs_and_decisions(backbone):
             torch.testing.assert_close(found[name], theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('backbone', [lambda: AIGResNet(**RESNET), lambda: DGResNet(threshold=1.0, **RESNET)])
+@pytest.mark.parametrize('backbone', [
+    lambda: AIGResNet(**RESNET),
+    lambda: AIGResNet(gate_groups=[['layer1.0', 'layer1.1']], **RESNET),
+    lambda: DGResNet(threshold=1.0, **RESNET),
+    lambda: DGResNet(node_gates=True, **RESNET),
+], ids=['aig', 'group', 'dg', 'gated-dg'])
 @pytest.mark.parametrize('size', [(64, 96), None])
 def test_macs_are_those_of_the_account(backbone, size):
     model = with_backbone(backbone())
     module = ExportableModel(model, size=size)
     account, costs = CostAccount(model.backbone), set()
     for image in images(6)[:-1]:
-        reference(model, module, image)
+        _, decided = reference(model, module, image)
         expected, = account.images(model.backbone.decisions)
-        ours = module.count(blocks_run(model.backbone.decisions), image)
+        ours = module.count(decided['blocks'], image)
         assert ours.tolist() == [expected.macs, expected.dense_macs]
         costs.add(expected.macs)
     assert len(costs) > 1
