@@ -61,7 +61,7 @@ def convolutions_run(proto, image, folder):
     pytest.param(lambda: DGMobileNetV2(widen_factor=0.1, threshold=0.8, out_indices=(2, 5)), 8, marks=pytest.mark.slow),
     (lambda: AIGResNet(gate_groups=[['layer2.1', 'layer2.2', 'layer2.3']], **DEEPER), 7),
     pytest.param(lambda: DGResNet(node_gates=True, threshold=0.0, **RESNET), 2, marks=pytest.mark.slow),
-    pytest.param(lambda: GATED_BLOCKS, 2, marks=pytest.mark.slow),
+    pytest.param(lambda: DGResNet(node='block', **GATED_NODES, **RESNET), 2, marks=pytest.mark.slow),
 ], ids=['aig', 'aig-mobilenet', 'aig-regnet', 'branches', 'blocks', 'dg-mobilenet', 'group', 'gated-branches',
         'gated-blocks'])
 def test_each_block_is_a_branch(backbone, blocks, tmp_path):
