@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.model.utils import convert_sync_batchnorm
+from processes import start_ranks
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -148,7 +149,6 @@ def complaint(check, *args) -> str:
 
 def run_rank(rank: int, folder: str) -> None:
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2)
-    torch.set_num_threads(1)
     images = slice(2 * rank, 2 * rank + 2)
     results = {(family, forced): train(family, forced, images, distributed=True)
                for family in BACKBONES for forced in (False, True)}
@@ -167,7 +167,7 @@ def run_rank(rank: int, folder: str) -> None:
 def ranks(tmp_path_factory) -> list[dict]:
     """What each of two processes has found."""
     folder = tmp_path_factory.mktemp('ranks')
-    torch.multiprocessing.spawn(run_rank, (str(folder), ), nprocs=2)
+    start_ranks(run_rank, str(folder))
     return [torch.load(folder / f'{rank}.pth', weights_only=False) for rank in range(2)]
 
 

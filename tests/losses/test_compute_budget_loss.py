@@ -6,6 +6,7 @@ import pytest
 import torch
 from mmengine.registry import MODELS
 from mmengine.structures import BaseDataElement
+from processes import start_ranks
 from toy import SMALL_AIG, Classifier
 
 import mmdyn
@@ -125,7 +126,7 @@ def test_two_ranks_with_three_images_and_one_are_one_process_with_four(tmp_path)
     gates = GATES.clone().requires_grad_()
     loss = ComputeBudgetLoss(target=0.5)(decisions(*gates), Costs())
     loss.backward()
-    torch.multiprocessing.spawn(_gradient_of_a_share, (str(tmp_path), ), nprocs=2)
+    start_ranks(_gradient_of_a_share, str(tmp_path))
     shares = [torch.load(tmp_path / f'{rank}.pth') for rank in range(2)]
     for value, _ in shares:
         torch.testing.assert_close(value, loss.detach())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.structures import BaseDataElement, InstanceData
+from processes import start_ranks
 from toy import SMALL_AIG, Pictures, toy_runner
 
 from mmdyn.cost import CostAccount, ImageCost
@@ -195,7 +196,7 @@ def _evaluate_share(rank: int, images: int, folder: str) -> None:
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_two_ranks_and_five_images_give_what_one_rank_gives(tmp_path):
-    torch.multiprocessing.spawn(_evaluate_share, (5, str(tmp_path)), nprocs=2)
+    start_ranks(_evaluate_share, 5, str(tmp_path))
     wanted = evaluate([prediction(n) for n in range(5)])
     for rank in range(2):
         assert json.loads((tmp_path / f'{rank}.json').read_text()) == pytest.approx(wanted)

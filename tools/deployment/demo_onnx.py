@@ -71,13 +71,17 @@ def draw(picture, detections, ran, share, classes):
     return np.hstack([canvas, panel])
 
 
-def main():
+def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('model', help='file of export_onnx.py')
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='pictures')
     parser.add_argument('--out-dir', type=Path, default=Path('onnx_demo'), help='folder (default: %(default)s)')
     parser.add_argument('--score', type=float, default=0.3, help='the least that is shown (default: %(default)s)')
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
     session, metadata = load(args.model)
     names = [output.name for output in session.get_outputs()]
     classes = metadata['classes'] or [f'class {i}' for i in range(10000)]
