@@ -1,4 +1,6 @@
 """Are two lists of detections the same, but for what lies at a threshold?"""
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_iou
@@ -10,7 +12,13 @@ SCORE = 1e-3
 OVERLAP = 1e-3
 
 
-def match(ours: Named, theirs: Named, config: dict) -> None:
+class Matched(NamedTuple):
+    """How many detections both lists have, and how many one alone has, at a threshold."""
+    both: int
+    alone: int
+
+
+def match(ours: Named, theirs: Named, config: dict) -> Matched:
     """Compares the detections of two runtimes, which round differently.
 
     What only one of them has must be at a threshold: a score at the least one or at that of the last of the
@@ -24,11 +32,16 @@ def match(ours: Named, theirs: Named, config: dict) -> None:
         RuntimeError: If a detection has no counterpart within 0.1 pixels and 0.001 of the score, at no threshold.
     """
     everything = {name: torch.cat([ours[name], theirs[name]]) for name in ours}
+    alone = 0
     for some, others in ((ours, theirs), (theirs, ours)):
         for box, score, label in zip(some['boxes'], some['scores'], some['labels']):
-            if not _has(others, box, score, label) and not _at_threshold(box, score, label, some, everything, config):
+            if _has(others, box, score, label):
+                continue
+            alone += 1
+            if not _at_threshold(box, score, label, some, everything, config):
                 raise RuntimeError(f'expected the same detections, but one of the two alone has class {int(label)} '
                                    f'with a score of {score:.4f} at {[round(side, 1) for side in box.tolist()]}')
+    return Matched((len(everything['scores']) - alone) // 2, alone)
 
 
 def _has(others: Named, box: Tensor, score: Tensor, label: Tensor) -> bool:

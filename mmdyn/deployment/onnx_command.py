@@ -6,12 +6,12 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from ..engine import InputError, check_output_folder
+from ..engine import InputError, blame, check_output_folder
 from ..engine.atomic_backend import write_atomically
 from . import metadata
 from .detection_match import PIXELS, SCORE
 from .exportable_model import ExportableModel
-from .onnx_comparison import compare, pictures
+from .onnx_comparison import Agreement, compare, pictures
 from .onnx_export import export
 from .onnx_session import OnnxSession
 
@@ -50,13 +50,21 @@ def export_model(model: nn.Module, cfg: Config, out: Path, *, shape: tuple[int, 
         blocks=module.run.block_names(), stride=module.stride, dense_macs=None if dynamic else module.macs[''][0]))
     graph = proto.SerializeToString()
     session = OnnxSession(out, graph, threads=torch.get_num_threads())
-    number, largest = compare(model, module, session, inputs)
-    write_atomically(graph, out)
+    agreement = compare(model, module, session, inputs)
+    with blame(f'{out} cannot be written'):
+        write_atomically(graph, out)
     size = f'any size in multiples of {module.stride}' if dynamic else f'{shape[0]} x {shape[1]}'
-    boxes = f'the boxes within {PIXELS} pixels of its, their scores within {SCORE}'
     yield (f'{out}: opset {proto.opset_import[0].version}, one image of {size}, '
-           f'{len(module.run.conditional_blocks())} blocks behind branches; on {number} images the decisions are those '
-           f'of PyTorch, {boxes if "boxes" in session.names else f"outputs within {largest:.1e} of it"}')
+           f'{len(module.run.conditional_blocks())} blocks behind branches; on {agreement.images} images the decisions '
+           f'are those of PyTorch, {_outputs(agreement, "boxes" in session.names)}')
+
+
+def _outputs(agreement: Agreement, boxes: bool) -> str:
+    """What is said of the outputs that were compared."""
+    if not boxes:
+        return f'outputs within {agreement.largest:.1e} of it'
+    alone = f'; {agreement.alone} are at a threshold, and of one of the two alone' if agreement.alone else ''
+    return f'{agreement.boxes} boxes within {PIXELS} pixels of its and their scores within {SCORE}{alone}'
 
 
 def check_shape(shape: tuple[int, int], stride: int) -> None:

@@ -1,5 +1,6 @@
 """Does an ONNX graph decide and compute what PyTorch does?"""
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +16,22 @@ from .outputs import Named
 
 TOLERANCE = 1e-4
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp')
+
+
+@dataclass
+class Agreement:
+    """What has been compared, and how well it agrees.
+
+    Attributes:
+        images: How many.
+        boxes: Those that graph and PyTorch both found.
+        alone: Boxes that one of them alone found, at a threshold.
+        largest: The largest difference of what is not boxes, relative to an output's largest value.
+    """
+    images: int = 0
+    boxes: int = 0
+    alone: int = 0
+    largest: float = 0.0
 
 
 def pictures(folder: Path | None, number: int, shape: tuple[int, int], preprocessor: nn.Module) -> Iterator[Tensor]:
@@ -52,31 +69,36 @@ def reference(model: nn.Module, module: ExportableModel, image: Tensor) -> tuple
     return outputs, decided
 
 
-def compare(model: nn.Module, module: ExportableModel, graph: OnnxSession,
-            images: Iterable[Tensor]) -> tuple[int, float]:
+def compare(model: nn.Module, module: ExportableModel, graph: OnnxSession, images: Iterable[Tensor]) -> Agreement:
     """Runs the graph on images that it was not exported with.
-
-    Returns:
-        The number of images, and the largest difference of what is not boxes, relative to an output's largest value.
 
     Raises:
         RuntimeError: If a decision differs, an output by more than :data:`TOLERANCE`, or a box as
             :func:`mmdyn.deployment.detection_match.match` says.
     """
-    number, largest = 0, 0.0
+    agreement = Agreement()
     for image in images:
-        number += 1
+        agreement.images += 1
         outputs, decided = reference(model, module, image)
         found = {name: torch.from_numpy(value) for name, value in graph.run(image.numpy()).items()}
-        for name, theirs in decided.items():
-            if not torch.equal(found[name] > 0, theirs > 0):
-                raise RuntimeError(f'image {number}: the decisions of the graph differ from those of PyTorch ({name})')
-        if 'boxes' in outputs:
-            match({name: found[name] for name in outputs}, outputs, module.box_config)
-            outputs = {}
-        for name, theirs in {**outputs, **decided}.items():
-            difference = (found[name] - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)
-            largest = max(largest, difference.item())
-        if not largest <= TOLERANCE:
-            raise RuntimeError(f'image {number}: expected outputs within {TOLERANCE} of PyTorch, got {largest:.2g}')
-    return number, largest
+        try:
+            _compare_image(found, outputs, decided, module.box_config, agreement)
+        except RuntimeError as error:
+            raise RuntimeError(f'image {agreement.images}: {error}') from error
+    return agreement
+
+
+def _compare_image(found: Named, outputs: Named, decided: Named, box_config: dict, agreement: Agreement) -> None:
+    for name, theirs in decided.items():
+        if not torch.equal(found[name] > 0, theirs > 0):
+            raise RuntimeError(f'the decisions of the graph differ from those of PyTorch ({name})')
+    if 'boxes' in outputs:
+        both, alone = match({name: found[name] for name in outputs}, outputs, box_config)
+        agreement.boxes += both
+        agreement.alone += alone
+        outputs = {}
+    for name, theirs in {**outputs, **decided}.items():
+        difference = ((found[name] - theirs).abs().max() / theirs.abs().max().clamp(min=1e-12)).item()
+        if not difference <= TOLERANCE:  # nor is what is no number
+            raise RuntimeError(f'expected {name} within {TOLERANCE} of PyTorch, got {difference:.2g}')
+        agreement.largest = max(agreement.largest, difference)

@@ -16,19 +16,19 @@ GOOD = (0.9, 1, 10, 10, 30, 30)
 OTHER = (0.6, 0, 50, 50, 60, 60)
 
 
-@pytest.mark.parametrize('ours, theirs', [
-    ([GOOD, OTHER], [GOOD, OTHER]),
-    ([GOOD, OTHER], [OTHER, GOOD]),
-    ([], []),
-    ([(0.9005, 1, 10, 10, 30, 30.09)], [GOOD]),
-    ([GOOD, (0.0504, 0, 0, 0, 9, 9)], [GOOD]),  # at the least score
+@pytest.mark.parametrize('ours, theirs, both, alone', [
+    ([GOOD, OTHER], [GOOD, OTHER], 2, 0),
+    ([GOOD, OTHER], [OTHER, GOOD], 2, 0),
+    ([], [], 0, 0),
+    ([(0.9005, 1, 10, 10, 30, 30.09)], [GOOD], 1, 0),
+    ([GOOD, (0.0504, 0, 0, 0, 9, 9)], [GOOD], 1, 1),  # at the least score
     ([GOOD, OTHER, (0.5, 0, 0, 0, 9, 9), (0.3, 2, 0, 0, 9, 9)],
-     [GOOD, OTHER, (0.5, 0, 0, 0, 9, 9), (0.3002, 2, 70, 70, 79, 79)]),  # at the end of the list
-    ([GOOD, (0.8, 1, 10, 10, 30, 20)], [GOOD]),  # overlaps by 0.5
+     [GOOD, OTHER, (0.5, 0, 0, 0, 9, 9), (0.3002, 2, 70, 70, 79, 79)], 3, 2),  # at the end of the list
+    ([GOOD, (0.8, 1, 10, 10, 30, 20)], [GOOD], 1, 1),  # overlaps by 0.5
 ], ids=['same', 'order', 'none', 'rounded', 'least-score', 'last', 'overlap'])
-def test_same(ours, theirs):
-    match(detections(*ours), detections(*theirs), CONFIG)
-    match(detections(*theirs), detections(*ours), CONFIG)
+def test_same(ours, theirs, both, alone):
+    assert match(detections(*ours), detections(*theirs), CONFIG) == (both, alone)
+    assert match(detections(*theirs), detections(*ours), CONFIG) == (both, alone)
 
 
 @pytest.mark.parametrize('ours, theirs', [

@@ -36,8 +36,9 @@ def exported(module, folder, dynamic=False):
 
 def assert_same(model, module, session, inputs):
     """Same outputs and decisions, and no decision the same for all images; returns the (N, blocks) decisions."""
-    number, largest = compare(model, module, session, inputs)
-    assert number == len(inputs) and largest < 1e-4
+    agreement = compare(model, module, session, inputs)
+    assert agreement.images == len(inputs) and agreement.largest < 1e-4
+    assert (agreement.boxes > 20) == ('boxes' in session.names)
     blocks = torch.cat([torch.from_numpy(session.run(image.numpy())['blocks']) for image in inputs])
     assert ((0 < blocks.mean(dim=0)) & (blocks.mean(dim=0) < 1)).all()
     return blocks
@@ -143,9 +144,10 @@ def test_what_is_not_the_same_is_noticed(tmp_path):
     with pytest.raises(RuntimeError, match='the decisions of the graph differ from those of PyTorch'):
         compare(model, module, session, images(20))
     model.backbone.layer1[0].gate.fc2.bias.data -= torch.tensor([99.0, -99.0])
-    model.backbone.layer2[1].bn1.bias.data += 1
-    with pytest.raises(RuntimeError, match='expected outputs within 0.0001 of PyTorch'):
-        compare(model, module, session, images(20))
+    for value in (1.0, float('nan')):
+        model.backbone.layer2[1].bn1.bias.data += value
+        with pytest.raises(RuntimeError, match='image .*: expected features_1 within 0.0001 of PyTorch, got'):
+            compare(model, module, session, images(20))
 
 
 @pytest.mark.parametrize('head', [
