@@ -29,6 +29,7 @@ class ForcedFile:
 
     def __init__(self, path: Path, threads: int) -> None:
         import onnx
+        OnnxSession(path)  # says what is wrong with the file
         model = onnx.load(str(path))
         branches = block_branches(model.graph)
         if not branches:
@@ -76,7 +77,12 @@ def table(whole: Pair, backbones: Pair | None, threads: Sequence[int], rounds: i
         backbones: Those of the backbones alone, to say what share of the time these have.
         threads: Of onnxruntime, one after the other.
         rounds: Of which the medians are taken; ratios are those within a round.
+
+    Raises:
+        InputError: If there are no rounds, or the files cannot be compared.
     """
+    if rounds < 1:
+        raise InputError(f'expected at least one round, got {rounds}')
     yield _row('milliseconds (of static)', ['static', *(f'open rate {rate:g}' for rate in RATES)])
     yield '|---' * (len(RATES) + 2) + '|'
     for number in threads:

@@ -16,12 +16,14 @@ from .onnx_export import export
 from .onnx_session import OnnxSession
 
 
-def check_arguments(out: Path, shape: Sequence[int]) -> tuple[int, int]:
+def check_arguments(out: Path, shape: Sequence[int], num_images: int) -> tuple[int, int]:
     """(H, W) of one number or two.
 
     Raises:
-        InputError: If these are no sizes, or the file cannot be written.
+        InputError: If these are no sizes, nothing is to be compared, or the file cannot be written.
     """
+    if num_images < 1:
+        raise InputError(f'expected --num-images of at least 1, got {num_images}')
     if len(shape) > 2 or min(shape) < 32:
         raise InputError(f'expected one or two numbers of at least 32 pixels in --shape, got {list(shape)}')
     if out.suffix != '.onnx' or out.is_dir():

@@ -38,7 +38,7 @@ def pictures(folder: Path | None, number: int, shape: tuple[int, int], preproces
     """(1, 3, H, W) inputs: a folder's pictures, resized, normalised as the config says; or noise.
 
     Raises:
-        InputError: If there are no pictures in the folder.
+        InputError: If there are no pictures in the folder, or one cannot be read.
     """
     if folder is None:
         generator = torch.Generator().manual_seed(0)
@@ -50,7 +50,10 @@ def pictures(folder: Path | None, number: int, shape: tuple[int, int], preproces
         raise InputError(f'expected pictures ({", ".join(IMAGE_SUFFIXES)}) in --images {folder}, found none')
     # From the whole folder, whose classes may be subfolders.
     for path in files[::max(1, len(files) // number)][:number]:
-        image = mmcv.imresize(mmcv.imread(str(path)), shape[::-1])
+        image = mmcv.imread(str(path))
+        if image is None:
+            raise InputError(f'expected a picture that OpenCV can read, got {path}')
+        image = mmcv.imresize(image, shape[::-1])
         image = torch.from_numpy(image).permute(2, 0, 1).contiguous()
         inputs = preprocessor(dict(inputs=[image], data_samples=None), False)['inputs']
         # Padding to the preprocessor's divisor would be another size than the graph's.

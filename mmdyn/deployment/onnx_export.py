@@ -49,6 +49,7 @@ def export(module: ExportableModel, example: Tensor, *, dynamic: bool = False) -
 
     from .onnx_operators import OPSET, TRANSLATIONS
     module.eval()
+    torch._dynamo.reset()  # branches captured before, for images of one size, would be taken for those of any size
     shapes = None
     if dynamic:
         sides = [torch.export.Dim(name, min=2, max=LARGEST_SIDE) for name in ('rows', 'columns')]

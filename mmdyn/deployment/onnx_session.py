@@ -18,13 +18,15 @@ class OnnxSession:
         profile: Path and first part of the name of a file that onnxruntime writes what ran and how long to.
 
     Raises:
-        InputError: If there is no such file, or it is not one of an export.
+        InputError: If there is no such file, it is not one of an export, or there are no threads.
     """
 
     def __init__(self, path: Path, model: bytes | None = None, *, threads: int = 1, profile: str | None = None) -> None:
         import onnxruntime
         if model is None and not path.is_file():
             raise InputError(f'expected an ONNX file, found {"a folder" if path.is_dir() else "nothing"} at {path}')
+        if threads < 1:
+            raise InputError(f'expected at least one thread, got {threads}')
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3  # errors

@@ -50,7 +50,7 @@ def test_table(onnx_file, static_file, run_tool):
 
 
 def test_as_many_blocks_run_as_are_asked_for(onnx_file, tmp_path, monkeypatch):
-    monkeypatch.setattr('mmdyn.deployment.latency.OnnxSession', lambda path, model, threads: OnnxSession(
+    monkeypatch.setattr('mmdyn.deployment.latency.OnnxSession', lambda path, model=None, threads=1: OnnxSession(
         path, model, threads=threads, profile=str(tmp_path / 'profile')))
     counts = []
     for rate in (0.0, 0.5, 1.0):
@@ -62,6 +62,14 @@ def test_as_many_blocks_run_as_are_asked_for(onnx_file, tmp_path, monkeypatch):
     assert counts[1] - counts[0] == counts[2] - counts[1] == 4  # two blocks of two convolutions
 
 
-def test_bad_input(onnx_file, static_file, run_tool):
-    with pytest.raises(SystemExit, match='expected a file with blocks that can be left out, found none in'):
-        run_tool(TOOL, static_file, onnx_file[0])
+def test_bad_input(onnx_file, static_file, tmp_path, run_tool):
+    (tmp_path / 'text.onnx').write_text('not a graph')
+    for arguments, message in (
+        ((static_file, onnx_file[0]), 'expected a file with blocks that can be left out, found none in'),
+        ((tmp_path / 'no.onnx', static_file), 'expected an ONNX file, found nothing at'),
+        ((tmp_path / 'text.onnx', static_file), 'but onnxruntime cannot load it'),
+        ((onnx_file[0], static_file, '--rounds', 0), 'expected at least one round, got 0'),
+        ((onnx_file[0], static_file, '--threads', 0), 'expected at least one thread, got 0'),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            run_tool(TOOL, *arguments)

@@ -73,14 +73,17 @@ def test_bad_input(bare_python, onnx_file, shapes, tmp_path):
     from test_test_tool import strip_metadata
     strip_metadata(onnx_file[0], tmp_path / 'bare.onnx')
     (tmp_path / 'text.png').write_text('not a picture')
+    (tmp_path / 'text.onnx').write_text('not a graph')
     picture = sorted((shapes / 'val2017').iterdir())[0]
     for arguments, message in (
         ((tmp_path / 'bare.onnx', picture), 'expected a detector that export_onnx.py has written, with boxes and meta'),
         ((tmp_path / 'no.onnx', picture), 'expected an ONNX file, found nothing at'),
+        ((tmp_path / 'text.onnx', picture), 'but onnxruntime cannot load it'),
+        ((onnx_file[0], picture, '--out-dir', tmp_path / 'text.png'), 'expected a folder that can be made in --out-dir'),
         ((onnx_file[0], tmp_path / 'text.png'), 'expected a picture that OpenCV can read'),
         ((onnx_file[0], tmp_path / 'no.png'), 'expected a picture that OpenCV can read'),
     ):
-        process = bare_python(DEMO, *arguments, '--out-dir', tmp_path / 'drawn')
+        process = bare_python(DEMO, '--out-dir', tmp_path / 'drawn', *arguments)
         assert process.returncode == 1 and message in process.stderr and 'Traceback' not in process.stderr
 
 

@@ -25,6 +25,7 @@ SIZE = (64, 96)
 GATED_NODES = dict(node_gates=True, threshold=0.0, init='complete', column_bound=1.5)
 DEEPER = dict(RESNET, depth=34)
 REGNET = dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=8, bot_mul=1.0)
+ONE_GATE = [1, 1, 1, None]  # an export takes the longer, the more blocks are behind branches
 
 
 def exported(module, folder, dynamic=False):
@@ -55,11 +56,13 @@ def convolutions_run(proto, image, folder):
 
 @pytest.mark.parametrize('backbone, blocks', [
     (lambda: AIGResNet(**RESNET), 4),
-    pytest.param(lambda: AIGMobileNetV2(widen_factor=0.1, out_indices=(2, 7)), 11, marks=pytest.mark.slow),
-    pytest.param(lambda: AIGRegNet(arch=REGNET, out_indices=(3, )), 8, marks=pytest.mark.slow),
+    pytest.param(lambda: AIGMobileNetV2(widen_factor=0.1, out_indices=(2, 7),
+                                        target_rates=[None] + [1] * 13 + [None, None, 1]), 3, marks=pytest.mark.slow),
+    pytest.param(lambda: AIGRegNet(arch=REGNET, out_indices=(3, ), target_rates=[1] * 5 + [None] * 3), 3,
+                 marks=pytest.mark.slow),
     (lambda: DGResNet(threshold=0.8, **RESNET), 2),
     pytest.param(lambda: DGResNet(node='block', threshold=0.8, **DEEPER), 5, marks=pytest.mark.slow),
-    (lambda: AIGResNet(gate_groups=[['layer2.1', 'layer2.2', 'layer2.3']], **DEEPER), 7),
+    (lambda: AIGResNet(gate_groups=[['layer1.0', 'layer1.1']], **RESNET), 4),
     pytest.param(lambda: DGResNet(node_gates=True, threshold=0.0, **RESNET), 2, marks=pytest.mark.slow),
     pytest.param(lambda: DGResNet(node='block', **GATED_NODES, **RESNET), 2, marks=pytest.mark.slow),
 ], ids=['aig', 'aig-mobilenet', 'aig-regnet', 'branches', 'blocks', 'group', 'gated-branches', 'gated-blocks'])
@@ -81,12 +84,21 @@ def test_each_block_is_a_branch(backbone, blocks, tmp_path):
         assert convolutions_run(proto, inputs[n], tmp_path) == expected
 
 
-def test_masked(tmp_path):
+def test_masked_and_what_is_not_the_same_is_noticed(tmp_path):
     model = with_backbone(AIGResNet(**RESNET))
     module = ExportableModel(model, execution='mask', size=SIZE)
     proto, session = exported(module, tmp_path)
     assert_same(model, module, session, images(20))
     assert not list(graph_check.operators(proto.graph, 'If'))
+
+    model.backbone.layer1[0].gate.fc2.bias.data += torch.tensor([99.0, -99.0])
+    with pytest.raises(RuntimeError, match='the decisions of the graph differ from those of PyTorch'):
+        compare(model, module, session, images(20))
+    model.backbone.layer1[0].gate.fc2.bias.data -= torch.tensor([99.0, -99.0])
+    for value in (1.0, float('nan')):
+        model.backbone.layer2[1].bn1.bias.data += value
+        with pytest.raises(RuntimeError, match='image .*: expected features_1 within 0.0001 of PyTorch, got'):
+            compare(model, module, session, images(20))
 
 
 def confident() -> nn.Module:
@@ -136,24 +148,10 @@ def test_branches_that_have_gone_are_noticed():
         graph_check.check_branches(graph, module.run)
 
 
-def test_what_is_not_the_same_is_noticed(tmp_path):
-    model = with_backbone(AIGResNet(**RESNET))
-    module = ExportableModel(model, execution='mask', size=SIZE)
-    _, session = exported(module, tmp_path)
-    model.backbone.layer1[0].gate.fc2.bias.data += torch.tensor([99.0, -99.0])
-    with pytest.raises(RuntimeError, match='the decisions of the graph differ from those of PyTorch'):
-        compare(model, module, session, images(20))
-    model.backbone.layer1[0].gate.fc2.bias.data -= torch.tensor([99.0, -99.0])
-    for value in (1.0, float('nan')):
-        model.backbone.layer2[1].bn1.bias.data += value
-        with pytest.raises(RuntimeError, match='image .*: expected features_1 within 0.0001 of PyTorch, got'):
-            compare(model, module, session, images(20))
-
-
 @pytest.mark.parametrize('head', [
     name if name == 'FCOS' else pytest.param(name, marks=pytest.mark.slow) for name in HEADS])
 def test_one_stage(head, tmp_path):
-    model = build(one_stage(head, dict(type='mmdyn.AIGResNet', **RESNET)))
+    model = build(one_stage(head, dict(type='mmdyn.AIGResNet', target_rates=ONE_GATE, **RESNET)))
     module = ExportableModel(model, size=SIZE)
     proto, session = exported(module, tmp_path)
     assert session.names == ['boxes', 'scores', 'labels', 'blocks', 'macs']
@@ -164,10 +162,10 @@ def test_one_stage(head, tmp_path):
 
 
 def test_two_stage(tmp_path):
-    model = build(two_stage(dict(type='mmdyn.DGResNet', threshold=1.0, **RESNET)))
+    model = build(two_stage(dict(type='mmdyn.AIGResNet', target_rates=ONE_GATE, **RESNET)))
     module = ExportableModel(model, size=SIZE)
     proto, session = exported(module, tmp_path)
-    assert session.names == ['boxes', 'scores', 'labels', 'blocks', 'adjacency_layer1', 'adjacency_layer2', 'macs']
+    assert session.names == ['boxes', 'scores', 'labels', 'blocks', 'macs']
     assert_same(model, module, session, images(20))
     assert len(list(graph_check.operators(proto.graph, 'RoiAlign'))) == 2
 
@@ -181,10 +179,12 @@ def test_an_operator_that_onnx_lacks():
 
 @pytest.mark.slow
 @pytest.mark.parametrize('config', [
-    one_stage('RetinaNet', dict(type='mmdyn.AIGResNet', **RESNET)),
+    one_stage('RetinaNet', dict(type='mmdyn.AIGResNet', target_rates=ONE_GATE, **RESNET)),
     two_stage(dict(type='mmdyn.DGResNet', threshold=1.0, **RESNET))], ids=['RetinaNet', 'Faster R-CNN'])
 def test_images_of_any_size(config, tmp_path):
     model = build(config)
+    if config['type'] != 'FasterRCNN':  # what was captured before in this process does not matter
+        export(ExportableModel(model, kind='backbone', size=SIZE), torch.randn(1, 3, *SIZE))
     module = ExportableModel(model, size=None)
     _, session = exported(module, tmp_path, dynamic=True)
     for size in ((64, 96), (128, 40), (256, 256)):

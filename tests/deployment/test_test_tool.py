@@ -51,6 +51,8 @@ def test_other_files(onnx_file, detector, tmp_path, run_tool):
                           (tmp_path / 'text.onnx', 'but onnxruntime cannot load it')):
         with pytest.raises(SystemExit, match=message):
             run_tool(TOOL, detector[0], path)
+    with pytest.raises(SystemExit, match='expected a folder that can be written to, but /proc cannot'):
+        run_tool(TOOL, detector[0], onnx_file[0], '--out', '/proc/metrics.json')
     without_metadata = tmp_path / 'bare.onnx'
     strip_metadata(onnx_file[0], without_metadata)
     with pytest.raises(SystemExit, match='expected a file that .*export_onnx.py has written, found no metadata'):

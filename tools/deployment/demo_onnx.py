@@ -21,7 +21,10 @@ def load(path):
     """The session, and what the file's metadata say."""
     if not Path(path).is_file():
         raise SystemExit(f'expected an ONNX file, found nothing at {path}')
-    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    try:
+        session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    except Exception as error:  # of a class of its own for each reason
+        raise SystemExit(f'expected an ONNX file at {path}, but onnxruntime cannot load it: {error}') from None
     metadata = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
     if 'mmdyn_version' not in metadata or 'boxes' not in names:
@@ -60,7 +63,10 @@ def draw(picture, detections, ran, share, classes):
         colour = [int(value) for value in np.random.default_rng(int(label)).integers(60, 255, 3)]
         cv2.rectangle(canvas, (left, top), (right, bottom), colour, 2)
         text = f'{classes[label]} {score:.2f}'
-        cv2.putText(canvas, text, (left, max(top - 4, 12)), FONT, 0.45, colour, 1, cv2.LINE_AA)
+        (width, _), _ = cv2.getTextSize(text, FONT, 0.45, 1)
+        left, top = max(min(left, canvas.shape[1] - width), 0), max(top, 16)  # all of it in the picture
+        cv2.rectangle(canvas, (left, top - 16), (left + width, top), colour, -1)
+        cv2.putText(canvas, text, (left, top - 4), FONT, 0.45, TEXT, 1, cv2.LINE_AA)
     panel = np.full((canvas.shape[0], 190, 3), 255, np.uint8)
     cv2.putText(panel, f'{share:.0%} of the backbone', (8, 18), FONT, 0.45, TEXT, 1, cv2.LINE_AA)
     step = min(22.0, (canvas.shape[0] - 30) / max(len(ran), 1))
@@ -85,7 +91,10 @@ def main():
     session, metadata = load(args.model)
     names = [output.name for output in session.get_outputs()]
     classes = metadata['classes'] or [f'class {i}' for i in range(10000)]
-    args.out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f'expected a folder that can be made in --out-dir, got {args.out_dir}: {error}') from None
     for path in args.images:
         picture = cv2.imread(path, cv2.IMREAD_COLOR)
         if picture is None:

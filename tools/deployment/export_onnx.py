@@ -57,7 +57,7 @@ def main() -> None:
     args = parse_args()
     with exit_on_bad_input():
         require_packages()
-        shape = check_arguments(args.out, args.shape)
+        shape = check_arguments(args.out, args.shape, args.num_images)
         cfg = read_config(args.config, args.cfg_options)
         model = build_model(cfg, dynamic=False).eval()
         if args.checkpoint is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from mmdyn.analysis.trained_model import config_parser, read_config
 from mmdyn.deployment.onnx_evaluation import evaluate
 from mmdyn.deployment.onnx_session import OnnxSession
-from mmdyn.engine import exit_on_bad_input
+from mmdyn.engine import check_output_folder, exit_on_bad_input
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +27,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     with exit_on_bad_input():
+        if args.out is not None:
+            check_output_folder(str(args.out.parent))
         metrics = evaluate(read_config(args.config, args.cfg_options), OnnxSession(args.model, threads=args.threads))
         text = json.dumps({name: float(value) for name, value in metrics.items()}, indent=2)
         print(text)
