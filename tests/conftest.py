@@ -3,12 +3,13 @@ import os
 import random
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.visualization import Visualizer
 
 MARKERS = (
     'slow: takes more than about ten seconds',
@@ -27,6 +28,13 @@ def fixed_seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_visualizer() -> Iterator[None]:
+    """mmengine keeps visualizers for the life of the process; a detector would draw with that of an earlier test."""
+    yield
+    Visualizer._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
