@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..functional.gumbel import straight_through
-from ..functional.pooling import cropped_pool, fill_their_frame, pooling_weights, valid_cells, valid_sizes, weighted_pool
+from ..functional.pooling import cropped_pool, fill_their_frame, pooling_weights, valid_sizes, weighted_pool
 from ..functional.torch_versions import is_traced
 from .decisions import Decisions
 from .gate import BaseGate, ask
@@ -100,8 +100,7 @@ class ForwardPass:
         if self._unpadded or self._reads_values:
             return None
         if feature_size not in self._weights:
-            cells = valid_cells(self.decisions.sizes, self.input_size, feature_size)
-            self._weights[feature_size] = pooling_weights(cells, feature_size)
+            self._weights[feature_size] = pooling_weights(self.decisions.sizes, self.input_size, feature_size)
         return self._weights[feature_size]
 
     def decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:
