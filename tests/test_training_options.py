@@ -80,7 +80,11 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
     for a, b in zip(*results):  # a compiler sums in an order of its own
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
     model.eval()
-    for decisions in ('open', 'closed', None) if hasattr(model, 'gates') else ('complete', 'chain', None):
+    mixed = {'layer2.1': [1, 0]}
+    if not hasattr(model, 'gates'):
+        mixed = {'layer2': torch.ones(2, 3, 3).triu(1)}
+        mixed['layer2'][0, :, 1] = mixed['layer2'][0, 1] = 0  # its second node is dead for the first image
+    for decisions in ('open', 'closed', None, mixed) if hasattr(model, 'gates') else ('complete', 'chain', None, mixed):
         model.force_decisions(decisions)
         with torch.no_grad():
             assert torch.equal(compiled(images)[0], model(images)[0]), decisions

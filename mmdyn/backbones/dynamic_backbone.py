@@ -97,8 +97,8 @@ class DynamicBackbone(nn.Module):
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
         # Where nothing is written to twice, nobody has to be looked for.
         observed = torch.is_grad_enabled() or len(images) == 1 or is_observed(self)
-        return ForwardPass(images, training=self.training, skips=self.skips, pool_padding=self.pool_padding,
-                           forced=self._forced, target_rates=self.target_rates, observed=observed)
+        return ForwardPass(images, skips=self.skips, pool_padding=self.pool_padding, forced=self._forced,
+                           target_rates=self.target_rates, observed=observed)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""

@@ -43,26 +43,28 @@ def _last_true(flags: Tensor) -> Tensor:
     return torch.where(last > 0, last, length)
 
 
-def pooling_weights(sizes: Tensor, input_size: tuple[int, int], feature_size: tuple[int, int]) -> Tensor:
+def pooling_weights(sizes: Tensor, input_size: tuple[int, int], feature_size: tuple[int, int],
+                    dtype: torch.dtype = torch.float32) -> Tensor:
     """Weights that average a feature map over the valid part of each picture.
 
     Args:
         sizes: (N, 2) valid heights and widths in input pixels.
         input_size: (H, W) of the padded input.
         feature_size: (h, w) of the feature map; a stride-s convolution maps L pixels to ceil(L / s) cells.
+        dtype: Of the weights.
 
     Returns:
-        (N, h * w) float32; each row sums to 1.
+        (N, h * w); each row sums to 1.
     """
-    rows, columns = (_axis_weights(*axis) for axis in zip(sizes.unbind(dim=1), input_size, feature_size))
+    rows, columns = (_axis_weights(*axis, dtype) for axis in zip(sizes.unbind(dim=1), input_size, feature_size))
     return (rows[:, :, None] * columns[:, None, :]).flatten(1)
 
 
-def _axis_weights(sizes: Tensor, padded: int, cells: int) -> Tensor:
+def _axis_weights(sizes: Tensor, padded: int, cells: int, dtype: torch.dtype) -> Tensor:
     # Cell i is valid if it begins inside of the picture: i < ceil(size * cells / padded).
     begins = torch.arange(0, padded * cells, padded, device=sizes.device)
     valid = begins < (sizes * cells)[:, None]
-    return valid / valid.sum(dim=1, keepdim=True)
+    return valid / valid.sum(dim=1, keepdim=True, dtype=dtype)
 
 
 def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:

@@ -15,3 +15,12 @@ def is_traced() -> bool:
 def can_widen_products(maps: Tensor) -> bool:
     """Whether ``torch.bmm`` of half precision can return float32 (``out_dtype``): in new releases, on GPUs."""
     return _BMM_HAS_OUT_DTYPE and maps.device.type == 'cuda'
+
+
+def multiplies_in_tf32(maps: Tensor) -> bool:
+    """Whether the factors of matrix products are rounded to ten bits on a GPU, as users may allow."""
+    if maps.device.type != 'cuda' or maps.dtype != torch.float32:
+        return False
+    matmul = torch.backends.cuda.matmul
+    precision = getattr(matmul, 'fp32_precision', None)  # since 2.9, which no longer answers to the old name in all cases
+    return matmul.allow_tf32 if precision is None else precision == 'tf32'

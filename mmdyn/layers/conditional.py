@@ -30,7 +30,7 @@ def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor,
         return function(images), None
     if len(index) == 0:
         return None, index
-    return function(_select(images, index)), index
+    return function(select(images, index)), index
 
 
 def portions(images: Sequence[int], maps: Tensor) -> list[Sequence[int]]:
@@ -55,10 +55,11 @@ def gather(maps: Tensor, images: Sequence[int]) -> Tensor:
     first, last = images[0], images[-1]
     if last - first + 1 == len(images):
         return maps[first:last + 1]
-    return _select(maps, torch.tensor(images, device=maps.device))
+    return select(maps, torch.tensor(images, device=maps.device))
 
 
-def _select(images: Tensor, index: Tensor) -> Tensor:
+def select(images: Tensor, index: Tensor) -> Tensor:
+    """The images of an index on their device, in their memory format."""
     if images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last):
         # `index_select` alone would bring them into the other memory format.
         return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)

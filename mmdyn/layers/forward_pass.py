@@ -21,7 +21,6 @@ class ForwardPass:
 
     Args:
         images: (N, C, H, W) normalised input.
-        training: Whether the backbone trains: then the host reads nothing.
         skips: Whether parts that are closed are left out.
         pool_padding: Pool over batch padding too.
         forced: Decisions to be used instead of the gates' or routers'.
@@ -37,7 +36,6 @@ class ForwardPass:
     def __init__(self,
                  images: Tensor,
                  *,
-                 training: bool,
                  skips: bool,
                  pool_padding: bool = False,
                  forced: Forced = None,
@@ -50,12 +48,14 @@ class ForwardPass:
         self.threshold = threshold
         self.stage_input: Optional[Tensor] = None
         self._observed = observed
-        self._reads_values = not training and not is_traced()
+        # What runs masked is to be one graph; and on a GPU, waiting costs more than averages with weights.
+        self._reads_values = skips and images.device.type == 'cpu' and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
         sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
         self.decisions = Decisions(sizes, self.input_size, target_rates)
         self._sizes_on_host: Optional[list[list[int]]] = None
         self._weights: dict[tuple[int, int], Tensor] = {}
+        self._dtype = torch.promote_types(images.dtype, torch.float32)
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
 
     def pool(self, features: Tensor, images: Optional[list[int]] = None) -> Tensor:
@@ -87,7 +87,8 @@ class ForwardPass:
         if self._unpadded:
             return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
         if not self._reads_values:
-            return weighted_pool(features, self.pooling_weights((features.shape[2], features.shape[3])))
+            weights = self.pooling_weights((features.shape[2], features.shape[3]))
+            return weighted_pool(features, weights if images is None else weights[images])
         if self._sizes_on_host is None:
             self._sizes_on_host = self.decisions.sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]
@@ -100,7 +101,8 @@ class ForwardPass:
         if self._unpadded or self._reads_values:
             return None
         if feature_size not in self._weights:
-            self._weights[feature_size] = pooling_weights(self.decisions.sizes, self.input_size, feature_size)
+            self._weights[feature_size] = pooling_weights(self.decisions.sizes, self.input_size, feature_size,
+                                                          self._dtype)
         return self._weights[feature_size]
 
     def decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:

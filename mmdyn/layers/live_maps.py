@@ -13,8 +13,9 @@ from .workspace import Workspace
 class LiveMaps:
     """The node outputs of one stage in one forward: of each node, those of the images that it is alive for.
 
-    Only the maps behind open edges are read; one open edge of weight 1 is read without a copy. The decisions are read by
-    the host (one synchronisation a node on a GPU). Has no backward pass.
+    Only the maps behind open edges are read, image by image, as suits a CPU's cache; one open edge of weight 1 is read
+    without a copy. The decisions are read by the host. Has no backward pass. On GPUs, see
+    :class:`mmdyn.layers.batched_maps.BatchedMaps`.
 
     Args:
         nodes: n.
@@ -37,11 +38,6 @@ class LiveMaps:
         self._rows: list[dict[int, int]] = []  # of each node: image -> its row
         self._images = list(range(len(adjacency)))
 
-    @property
-    def images(self) -> list[int]:
-        """Those that the last node that was read for is alive for."""
-        return self._images
-
     def run_node(self, i: int, residual: Residual, x: Tensor) -> Tensor:
         """Runs node i on what it reads, (M, C, H, W) for the images that it is alive for: (M, C', H', W')."""
         if i > 0 and not len(x):
@@ -60,10 +56,7 @@ class LiveMaps:
 
     def _allocate(self, i: int, like: Tensor, number: int) -> Tensor:
         if self._buffer is None:
-            self.shape = like.shape
-            self.channels_last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-            size = (self.nodes - 1, len(self.adjacency), like.shape[1:].numel())
-            self._buffer = like.new_empty(size) if self.workspace is None else self.workspace.take(like, size)
+            self._make_buffer(like, self.nodes - 1)
         if i < self.nodes - 1:
             flat = self._buffer[i][:number]
         else:  # the last node's output does not lie with the others: it becomes the stage's output
@@ -72,9 +65,16 @@ class LiveMaps:
         self._rows.append({n: row for row, n in enumerate(self._images)})
         return unflatten(flat, self.shape, self.channels_last)
 
-    def replace(self, i: int, y: Tensor) -> None:
-        """Has node i's output be what a hook has made of it."""
+    def _make_buffer(self, like: Tensor, nodes: int) -> None:
+        self.shape = like.shape
+        self.channels_last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+        size = (nodes, len(self.adjacency), like.shape[1:].numel())
+        self._buffer = like.new_empty(size) if self.workspace is None else self.workspace.take(like, size)
+
+    def keep(self, i: int, y: Tensor) -> tuple[Tensor, Sequence[int]]:
+        """Keeps node i's output, which may be what a hook has made of it; returns what to decide from, and of which images."""
         self._flat[i] = flatten(y, self.channels_last)
+        return y, self._images
 
     def read(self, j: int) -> Tensor:
         """(M, C, H, W): what node j reads, for the M images that it is alive for; may lie in the buffer."""

@@ -1,10 +1,11 @@
 """Stages whose blocks are the nodes of a graph, wired image by image (DG-Net)."""
-from typing import Optional, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..functional.torch_versions import is_traced
+from .batched_maps import BatchedMaps
 from .extension import Extension
 from .forward_hooks import is_observed
 from .forward_pass import ForwardPass, require_pass
@@ -106,18 +107,18 @@ class WiredStage(Extension):
     def _run_live(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Nodes run for the images that they are alive for."""
         # What a hook keeps must not be overwritten by the next forward.
-        maps = LiveMaps(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
-                        workspace=None if is_observed(self) else self.workspace)
+        kind = LiveMaps if x.device.type == 'cpu' else BatchedMaps
+        maps = kind(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
+                    workspace=None if is_observed(self) else self.workspace)
         for i, block in enumerate(self):
             if i > 0:
                 x = maps.read(i)
             y = block(x, maps=maps)
-            maps.replace(i, y)
-            wiring.decide(i, self._route(block.router, y, forward_pass, maps.images, len(wiring.values)))
+            wiring.decide(i, self._route(block.router, *maps.keep(i, y), forward_pass, len(wiring.values)))
         wiring.decide_output()
         return maps.read_output()
 
-    def _route(self, router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:
+    def _route(self, router: Router, y: Tensor, images: Sequence[int], forward_pass: ForwardPass, number: int) -> Tensor:
         """(N, edges) weights; what is dead has none."""
         if len(images) == number:
             return router(forward_pass.pool(y))
