@@ -124,9 +124,10 @@ class CostAccount:
         """What each image has cost, at the size that it would be padded to alone.
 
         Exact in skipped execution; masked execution computes more than is counted here. The
-        decisions are read by the host.
+        decisions are read by the host, all of them at once.
         """
-        ran = {name: value.cpu() > 0 for name, value in blocks_run(decisions).items()}
+        decisions = decisions.cpu()
+        ran = {name: value > 0 for name, value in blocks_run(decisions).items()}
         costs = []
         for n, size in enumerate(own_sizes(decisions)):
             dense = self.dense_macs(size)

@@ -18,7 +18,7 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
 
     Works on any MMDetection detector and MMPretrain classifier: in mode ``loss`` the loss dict
     gains the losses and ``open_rate`` (logged, not summed); in mode ``predict`` each data sample
-    gains its own ``decisions`` and its ``cost`` (:class:`mmdyn.cost.ImageCost`).
+    gains its own ``decisions``, in main memory, and its ``cost`` (:class:`mmdyn.cost.ImageCost`).
 
     Args:
         model: The model, or its data-parallel wrapper.
@@ -123,6 +123,7 @@ class Attachment:
         decisions = backbone.decisions
         if decisions is None or len(decisions) != len(samples):
             return
+        decisions = decisions.cpu()  # once for all that ask
         for i, (sample, cost) in enumerate(zip(samples, self.accounts[name].images(decisions))):
             sample.set_field(decisions[i], 'decisions')
             sample.set_field(cost, 'cost')

@@ -1,5 +1,6 @@
 """What a forward pass decided, image by image."""
 from collections import OrderedDict
+from functools import reduce
 from typing import Optional, Union
 
 import torch
@@ -51,8 +52,16 @@ class Decisions:
         return self._map(lambda value: value.detach()[rows])
 
     def cpu(self) -> 'Decisions':
-        """The same decisions, without gradients, in main memory."""
-        return self._map(lambda value: value.detach().cpu())
+        """The same decisions, without gradients, in main memory; from a GPU in one copy."""
+        return self.detach() if self.sizes.device.type == 'cpu' else self._in_one_copy()
+
+    def _in_one_copy(self) -> 'Decisions':
+        values = [self.sizes, *(value.detach() for group in _GROUPS for value in getattr(self, group).values())]
+        # Sizes in pixels are exact in float32, too.
+        dtype = reduce(torch.promote_types, {value.dtype for value in values}, torch.float32)
+        packed = torch.cat([value.flatten().to(dtype) for value in values]).cpu()
+        parts = iter(packed.split([value.numel() for value in values]))
+        return self._map(lambda value: next(parts).view(value.shape).to(value.dtype))  # in the same order
 
     def _map(self, function) -> 'Decisions':
         mapped = Decisions(function(self.sizes), self.input_size, self.target_rates)

@@ -1,28 +1,18 @@
-"""A training forward on a GPU that is only pretended: nothing is read on the host, and nothing copied from it.
-
-Tensors under FakeTensorMode have a device and no contents: what asks for a value raises, as do mixed devices.
-"""
+"""A GPU that is only pretended: what the host waits for, and what is copied to the device and from it."""
 import pytest
 import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from mmengine.structures import BaseDataElement
 
-fake = pytest.importorskip('torch._subclasses.fake_tensor', reason='needs FakeTensorMode')
+pytest.importorskip('torch._subclasses.fake_tensor', reason='needs FakeTensorMode')
 
+from gpu_calls import Copies, FakeTensorMode, Reads, can_pretend, pretend  # noqa: E402
+
+import mmdyn  # noqa: E402
 from mmdyn.backbones import (AIGMobileNetV2, AIGRegNet, AIGResNet, AIGResNeXt, DGMobileNetV2, DGRegNet,  # noqa: E402
                              DGResNet, DGResNeXt)
 from mmdyn.layers.global_mean import global_mean  # noqa: E402
 from mmdyn.losses import TargetRateLoss  # noqa: E402
-
-
-def can_pretend() -> bool:
-    try:
-        with fake.FakeTensorMode():
-            torch.ones(1, device='cuda') + 1
-        return True
-    except (RuntimeError, AssertionError):
-        return False
-
+from mmdyn.metrics import ComputeMetric  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not can_pretend(), reason='this PyTorch asks for a driver to pretend a GPU')
 ARCH = dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=8, bot_mul=1.0)
@@ -40,39 +30,12 @@ BACKBONES = {
 }
 
 
-class Copies(TorchDispatchMode):
-    """Notes every copy between the host and the device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: list[str] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
-            if out.device != args[0].device:
-                self.found.append(f'{func}: {args[0].device} -> {out.device}')
-        return out
-
-
-def pretend(module: nn.Module) -> None:
-    """Puts parameters and buffers without contents on the GPU in the place of the module's own."""
-    for part in module.modules():
-        for name, value in part._parameters.items():
-            if value is not None:
-                empty = torch.empty(value.shape, dtype=value.dtype, device='cuda')
-                part._parameters[name] = nn.Parameter(empty, value.requires_grad)
-        for name, value in part._buffers.items():
-            if value is not None:
-                part._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device='cuda')
-
-
 @pytest.mark.parametrize('autocast', [False, True])
 @pytest.mark.parametrize('family', BACKBONES)
 def test_a_training_iteration_reads_and_copies_nothing(family, autocast):
     backbone, loss = BACKBONES[family](), TargetRateLoss()
     backbone.losses_attached = True
-    with fake.FakeTensorMode():
+    with FakeTensorMode():
         pretend(backbone.train())
         images = torch.randn(2, 3, 64, 64, device='cuda')
         for _ in range(2):
@@ -88,11 +51,58 @@ def test_a_training_iteration_reads_and_copies_nothing(family, autocast):
 
 
 def test_what_reads_a_value_is_noticed():
-    with fake.FakeTensorMode(), pytest.raises(Exception, match='DataDependent|data-dependent|_local_scalar_dense'):
+    with FakeTensorMode(), pytest.raises(Exception, match='DataDependent|data-dependent|_local_scalar_dense'):
         torch.ones(2, device='cuda').sum().item()
 
 
 def test_what_is_copied_is_noticed():
-    with fake.FakeTensorMode(), Copies() as copies:
+    with FakeTensorMode(), Copies() as copies:
         torch.ones(2).to('cuda') + torch.ones(2, device='cuda')
     assert len(copies.found) == 1 and 'cpu -> cuda' in copies.found[0]
+
+
+class Predicts(torch.nn.Module):
+    """A detector without heads."""
+
+    def __init__(self, backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, inputs, data_samples, mode):
+        self.backbone(inputs)
+        return data_samples
+
+
+R50 = {
+    'aig': lambda: AIGResNet(50, base_channels=8, target_rates=0.5),
+    'dg': lambda: DGResNet(depth=50, base_channels=8),
+    'dg-blocks': lambda: DGResNet(depth=50, base_channels=8, node='block'),
+}
+
+
+@pytest.mark.parametrize('batch', [1, 8])
+@pytest.mark.parametrize('family', R50)
+def test_an_inference_forward_reads_once_a_gate_or_vertex(family, batch):
+    backbone = R50[family]().eval()
+    with FakeTensorMode(), torch.no_grad(), Copies() as copies, Reads() as reads:
+        pretend(backbone)
+        images = torch.randn(batch, 3, 64, 64, device='cuda')
+        outs = backbone(images)
+    # Sixteen gates; or the nodes after the first of each stage, and its output.
+    assert len(reads.found) == 16 and not copies.found
+    assert [tuple(out.shape) for out in outs] == [(batch, 32 << i, 16 >> i, 16 >> i) for i in range(4)]
+
+
+@pytest.mark.parametrize('batch', [1, 8])
+@pytest.mark.parametrize('family', R50)
+def test_the_results_of_a_batch_are_read_at_once(family, batch):
+    model = Predicts(R50[family]()).eval()
+    attachment = mmdyn.attach(model)
+    attachment.accounts['backbone'].parts((64, 64))  # counted once a size, without a device
+    with FakeTensorMode(), torch.no_grad(), Copies() as copies, Reads() as reads:
+        pretend(model)
+        samples = model(torch.randn(batch, 3, 64, 64, device='cuda'), [BaseDataElement() for _ in range(batch)], 'predict')
+        assert len(reads.found) == 17 and len(copies.found) == 1
+        metric = ComputeMetric()
+        metric.process(None, [sample.to_dict() for sample in samples])
+    assert len(reads.found) == 17 and len(metric.results) == batch
