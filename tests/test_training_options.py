@@ -10,6 +10,11 @@ SMALL_DG = {key: value for key, value in SMALL_AIG.items() if key != 'type'} | d
 pytestmark = pytest.mark.parametrize('backbone', [SMALL_AIG, SMALL_DG], ids=['AIG', 'DG'])
 
 
+@pytest.fixture(autouse=True)
+def nothing_compiled_before():
+    torch.compiler.reset()
+
+
 def train(folder, backbone: dict, *, batch: int = 2, iters: int = 4, hooks=(), **optim_wrapper) -> dict:
     """The weights after training on the same images in the same order, with gates that are not sampled."""
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ..functional.gated_sum import gated_sum
 from .conditional import gather, portions, run_on_open
 from .extension import Extension
 from .forward_pass import ForwardPass, require_pass
@@ -64,8 +65,7 @@ def _run_masked(residual: Residual, x: Tensor, decision: Tensor, with_cp: bool) 
         branch = checkpoint(residual.branch, x, use_reentrant=False)
     else:
         branch = residual.branch(x)
-    scale = decision.to(branch.dtype)[:, None, None, None]
-    return residual.activate(torch.addcmul(residual.shortcut(x), branch, scale))
+    return residual.activate(gated_sum(residual.shortcut(x), branch, decision))
 
 
 def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
