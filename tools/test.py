@@ -25,10 +25,10 @@ def main() -> None:
         if args.show_dir:
             set_show_dir(cfg, args.show_dir)
         guard_load_from(cfg)
-        check_datasets(cfg, ('test', ))
         check_output_folder(cfg.work_dir)
         join_process_group(cfg)
         check_same_config(cfg)
+        check_datasets(cfg, ('test', ))
     runner = build_runner(cfg)
     with exit_on_bad_input():
         require_fit(runner.model, cfg.load_from)

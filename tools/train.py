@@ -35,10 +35,10 @@ def main() -> None:
             set_scaled_lr(cfg)
         guard_load_from(cfg)
         guard_initial_weights(cfg)
-        check_datasets(cfg, ('train', 'val'))
         check_output_folder(cfg.work_dir)
         join_process_group(cfg)
         check_same_config(cfg)
+        check_datasets(cfg, ('train', 'val'))
     runner = build_runner(cfg)
     with exit_on_bad_input():
         check_initial_backbone(runner.model)
