@@ -9,6 +9,7 @@ from typing import Optional, Union
 import torch
 from torch import Tensor
 
+from .autocast import without_autocast
 from .gumbel import straight_through
 from .torch_versions import can_widen_products
 
@@ -152,7 +153,7 @@ def aggregate_for_all(maps: Tensor, weights: Tensor, out: Optional[Tensor] = Non
     Returns:
         (N, R, M).
     """
-    with torch.autocast(maps.device.type, enabled=False):
+    with without_autocast(maps):
         factors = weights.transpose(1, 2).to(maps.dtype), maps.transpose(0, 1)
         return torch.baddbmm(out, *factors, out=out) if add else torch.bmm(*factors, out=out)
 
@@ -180,7 +181,7 @@ def edge_dots_for_all(maps: Tensor, others: Tensor) -> Tensor:
     Returns:
         (N, I, J), in float32 or wider.
     """
-    with torch.autocast(maps.device.type, enabled=False):
+    with without_autocast(maps):
         if maps.dtype.itemsize >= 4 or can_widen_products(maps):
             return _dots(maps, others)
         pieces = zip(maps.chunk(_COPIED_PARTS, dim=2), others.chunk(_COPIED_PARTS, dim=2))

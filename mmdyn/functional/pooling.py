@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .autocast import without_autocast
+
 
 def valid_sizes(images: Tensor) -> Tensor:
     """Finds the unpadded size of each picture: up to its last row and column that are not all 0.
@@ -89,7 +91,7 @@ class _WeightedPool(Function):
         ctx.channels_last = features.is_contiguous(memory_format=torch.channels_last)
         ctx.size = features.shape[2:]
         ctx.save_for_backward(weights)
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features):
             features = features.to(torch.promote_types(features.dtype, torch.float32))
             weights = weights.to(features.dtype)
             # The weights as a row vector on the left: the other way round is an order slower on CPUs.

@@ -62,6 +62,9 @@ class Attachment:
         self.backbones = backbones
         self.losses = nn.ModuleList(losses)
         self.accounts = {name: CostAccount(backbone) for name, backbone in backbones.items()}
+        if any(getattr(loss, 'needs_cost', False) for loss in losses):
+            for account in self.accounts.values():
+                account.prepare()
         for loss in self._linking():
             loss.link(model)
         self._signature = inspect.signature(model.forward)

@@ -5,6 +5,7 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
+from ..functional.autocast import without_autocast
 from ..functional.gumbel import gumbel_gate, open_logit
 
 POLICIES = ('argmax', 'sample', 'expected')
@@ -169,7 +170,7 @@ class Gate(BaseGate):
         Args:
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
-        with torch.autocast(pooled.device.type, enabled=False):
+        with without_autocast(pooled):
             hidden = torch.relu(self._normalise(self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
             if self.training:
@@ -224,7 +225,7 @@ class ConfidenceGate(BaseGate):
         Args:
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
-        with torch.autocast(pooled.device.type, enabled=False):
+        with without_autocast(pooled):
             features = _finite(pooled, self.fc)
             # From the sorted scores, since 1 - max softmax rounds to 0 where the class is clear.
             ordered = self.fc(features.detach()).sort(dim=1, descending=True).values

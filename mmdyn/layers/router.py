@@ -5,6 +5,8 @@ from typing import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..functional.autocast import without_autocast
+
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
 _FEATURE_BOUND = 65504.0
@@ -40,7 +42,7 @@ class Router(nn.Linear):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(N, C) -> (N, E) edge weights in (0, scale]."""
-        with torch.autocast(pooled.device.type, enabled=False):
+        with without_autocast(pooled):
             pooled = torch.nan_to_num(pooled, 0.0).clamp(-_FEATURE_BOUND, _FEATURE_BOUND)
             logits = super().forward(pooled.to(self.weight.dtype))
             return self.scale * torch.sigmoid(logits.clamp(-_LOGIT_BOUND, _LOGIT_BOUND))
