@@ -2,7 +2,7 @@
 from importlib import import_module
 from typing import Any
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 __all__ = ['__version__', 'attach']
 
 # Names offered here and the module that has them. Loaded on first use: mmengine imports this package to find its

@@ -2,6 +2,7 @@
 import os
 import pickle
 import re
+import runpy
 import socket
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import run_script, start_ranks
+
+from mmdyn.demo.shapes import make_dataset
 
 CONFIG = 'configs/demo/faster-rcnn_aig-r18_fpn_shapes.py'
 pytestmark = pytest.mark.e2e
@@ -27,12 +31,15 @@ class RaiseOnRank1(Hook):
 '''
 
 
-def run(checkout: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+        return free.getsockname()[1]
+
+
+def run(checkout: Path, *command: str, **environment: str) -> subprocess.CompletedProcess:
     environment = os.environ | dict(
-        MMDYN_PYTHON=sys.executable, PORT=str(port), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') | environment
+        MMDYN_PYTHON=sys.executable, PORT=str(free_port()), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1') | environment
     return subprocess.run(['bash', *command], cwd=checkout, env=environment, capture_output=True, text=True, timeout=1800)
 
 
@@ -45,11 +52,10 @@ def synchronised_config(checkout: Path, folder: Path) -> str:
 
 
 @pytest.fixture(scope='module')
-def options(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The options that make the demo's config train on a few small images, for two epochs of two iterations."""
     root = tmp_path_factory.mktemp('shapes')
-    tool = checkout / 'tools' / 'misc' / 'make_shapes_dataset.py'
-    subprocess.run([sys.executable, str(tool), str(root), '--train', '8', '--val', '5', '--size', '64'], check=True)
+    make_dataset(root, train=8, val=5, side=64, max_objects=6, seed=0)
     options = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')]
     options += [f'{split}_evaluator.0.ann_file={root}/annotations/instances_val2017.json' for split in ('val', 'test')]
     options += ['train_dataloader.batch_size=2', 'train_cfg.max_epochs=2', 'train_cfg.val_interval=3',
@@ -80,13 +86,21 @@ def test_two_processes_train_on_a_cpu(checkpoint: Path) -> None:
     assert (checkpoint.parent / 'last_checkpoint').read_text() == str(checkpoint)
 
 
+def resume(rank: int, port: int, checkout: str, *arguments: str) -> None:
+    """One of two ranks of tools/train.py, as torchrun starts it."""
+    variables = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=2, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+    os.environ |= {name: str(value) for name, value in variables.items()} | dict(CUDA_VISIBLE_DEVICES='')
+    os.chdir(checkout)
+    sys.argv = ['train.py', *arguments]
+    runpy.run_path('tools/train.py', run_name='__main__')
+
+
 def test_resumed_on_two_ranks_equals_uninterrupted(checkout: Path, checkpoint: Path, options: list[str],
                                                    tmp_path: Path) -> None:
     config = synchronised_config(checkout, tmp_path)
-    process = run(checkout, 'tools/dist_train.sh', config, '2', '--work-dir', str(tmp_path), '--resume',
-                  str(checkpoint.with_name('epoch_1.pth')), *options)
-    assert process.returncode == 0, process.stderr
-    assert re.findall(r'Epoch\(train\) +\[(\d)\]', process.stdout) == ['2', '2']
+    start_ranks(resume, free_port(), str(checkout), config, '--work-dir', str(tmp_path), '--launcher', 'pytorch',
+                '--resume', str(checkpoint.with_name('epoch_1.pth')), *options)
+    assert not (tmp_path / 'epoch_1.pth').exists()
     wanted, found = (torch.load(path, weights_only=False) for path in (checkpoint, tmp_path / 'epoch_2.pth'))
     for name, value in wanted['state_dict'].items():
         torch.testing.assert_close(found['state_dict'][name], value, rtol=1e-6, atol=1e-6)
@@ -96,15 +110,18 @@ def test_resumed_on_two_ranks_equals_uninterrupted(checkout: Path, checkpoint: P
 
 def test_two_ranks_evaluate_as_one(checkout: Path, checkpoint: Path, options: list[str], tmp_path: Path) -> None:
     """Five images: one rank has to be given one of the other's."""
-    found = {}
-    for processes in ('1', '2'):
+    found = []
+    for processes in (1, 2):
         predictions = tmp_path / f'{processes}.pkl'
-        process = run(checkout, 'tools/dist_test.sh', CONFIG, str(checkpoint), processes, '--work-dir', str(tmp_path),
-                      '--out', str(predictions), *options)
+        arguments = ['--work-dir', str(tmp_path), '--out', str(predictions), *options]
+        if processes == 1:
+            process = run_script(checkout / 'tools/test.py', CONFIG, str(checkpoint), *arguments, folder=checkout)
+        else:
+            process = run(checkout, 'tools/dist_test.sh', CONFIG, str(checkpoint), '2', *arguments)
         assert process.returncode == 0, process.stderr
         line = re.search(r'Epoch\(test\).*(coco/bbox_mAP: .*?) +data_time', process.stdout)[1]
-        found[processes] = line, sorted(pickle.loads(predictions.read_bytes()), key=lambda sample: sample['img_id'])
-    (one, ours), (two, theirs) = found['1'], found['2']
+        found.append((line, sorted(pickle.loads(predictions.read_bytes()), key=lambda sample: sample['img_id'])))
+    (one, ours), (two, theirs) = found
     assert one == two and 'compute/gmacs_mean' in one and 'compute/open_rate/layer1.0' in one
     assert len(ours) == len(theirs) == 5
     for mine, other in zip(ours, theirs):

@@ -1,13 +1,11 @@
 """Stock detectors with dynamic backbones on real COCO images, through mmdet's own tools."""
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import mmdet
 import pytest
 import torch
+from processes import run_script
 
 pytestmark = pytest.mark.e2e
 MMDET_TOOLS = Path(mmdet.__file__).parent / '.mim' / 'tools'
@@ -30,9 +28,7 @@ def options(tiny_coco: Path) -> list[str]:
 
 
 def run(checkout: Path, tool: str, *arguments: str) -> str:
-    environment = os.environ | dict(PYTHONPATH=str(checkout), CUDA_VISIBLE_DEVICES='')
-    process = subprocess.run([sys.executable, str(MMDET_TOOLS / tool), *arguments], cwd=checkout,
-                             env=environment, capture_output=True, text=True)
+    process = run_script(MMDET_TOOLS / tool, *arguments, folder=checkout)
     assert process.returncode == 0, process.stderr[-3000:]
     return process.stdout + process.stderr
 

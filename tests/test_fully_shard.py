@@ -2,7 +2,7 @@
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import start_ranks
 from torch import nn
 
 pytestmark = pytest.mark.e2e
@@ -47,7 +47,6 @@ def train(backbone: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
 
 
 def work(rank: int, method: str, store: str) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
     from torch.distributed.device_mesh import init_device_mesh
     init_device_mesh('cpu', (2, ))
@@ -67,4 +66,4 @@ def work(rank: int, method: str, store: str) -> None:
 
 @pytest.mark.parametrize('method', ['aig', 'dg'])
 def test_three_steps_of_two_processes_equal_those_of_one(method, tmp_path):
-    mp.spawn(work, args=(method, str(tmp_path / 'store')), nprocs=2)
+    start_ranks(work, method, str(tmp_path / 'store'))

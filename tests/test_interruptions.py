@@ -1,5 +1,4 @@
 """Kills at random moments, each followed by a resumed training, end where an uninterrupted training ends."""
-import multiprocessing
 import os
 import random
 import signal
@@ -10,6 +9,7 @@ from typing import Optional
 import pytest
 import torch
 from mmengine.hooks import Hook
+from processes import start
 from toy import SMALL_AIG, Pictures, toy_runner
 
 from mmdyn.engine import InputError, find_last_checkpoint
@@ -53,7 +53,6 @@ def kill_in_call(name: str, count: int) -> None:
 
 
 def train(work_dir: str, resume: bool, kill_soon: Optional[tuple] = None, in_call: Optional[tuple] = None) -> None:
-    torch.set_num_threads(1)
     if in_call:
         kill_in_call(*in_call)
     hooks = [dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss', window=3)])]
@@ -70,16 +69,6 @@ def train(work_dir: str, resume: bool, kill_soon: Optional[tuple] = None, in_cal
         experiment_name=f'{Path(work_dir).name}_{os.getpid()}').train()
 
 
-def run(*args) -> int:
-    """In a process of its own, forked from a server that has imported torch already; returns the exit code."""
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(['mmdyn.backbones', 'mmdyn.hooks'])
-    process = context.Process(target=train, args=args)
-    process.start()
-    process.join(300)
-    return process.exitcode
-
-
 # Files are synced (fsync) twice for a checkpoint and twice for `last_checkpoint`, itself and its folder; each is
 # renamed (replace) once.
 MOMENTS = {
@@ -92,7 +81,7 @@ MOMENTS = {
 @pytest.mark.e2e
 @pytest.mark.slow
 def test_ten_kills(tmp_path):
-    assert run(str(tmp_path / 'whole'), False) == 0
+    assert start(train, str(tmp_path / 'whole'), False) == 0
     draw = random.Random(0)
     kills = [dict(in_call=moment) for moment in MOMENTS.values()]
     kills += [dict(kill_soon=(draw.randrange(1, 5), draw.uniform(0, 0.02))) for _ in range(7)]
@@ -100,10 +89,10 @@ def test_ten_kills(tmp_path):
     work_dir = tmp_path / 'killed'
     for number, how in enumerate(kills):
         args = (str(work_dir), number > 0, how.get('kill_soon'), how.get('in_call'))
-        assert run(*args) == -signal.SIGKILL, (number, how)
+        assert start(train, *args) == -signal.SIGKILL, (number, how)
         pointer = work_dir / 'last_checkpoint'
         assert not pointer.exists() or torch.load(pointer.read_text(), weights_only=False)['meta']['iter'] > 0
-    assert run(str(work_dir), True) == 0
+    assert start(train, str(work_dir), True) == 0
     whole, killed = (torch.load(tmp_path / name / f'iter_{ITERATIONS}.pth', weights_only=False)
                      for name in ('whole', 'killed'))
     for key, value in whole['state_dict'].items():

@@ -1,8 +1,5 @@
 """From photographs in ImageNet's layout to a COCO detector, with the commands of configs/README.md."""
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import mmdet.models  # noqa: F401  registers the detectors
@@ -10,6 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from processes import run_script
 
 pytestmark = pytest.mark.e2e
 PRETRAINING = 'configs/convnet_aig/aig-r50_8xb32_in1k.py'
@@ -18,9 +16,8 @@ DETECTOR = 'configs/convnet_aig/faster-rcnn_aig-r50_fpn_1x_coco.py'
 BACKBONE = ['model.backbone.depth=18', 'model.backbone.base_channels=16', 'model.backbone.target_rates=0.6']
 
 
-def run(checkout: Path, *command: str) -> str:
-    environment = os.environ | dict(PYTHONPATH=str(checkout), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
-    process = subprocess.run([sys.executable, *command], cwd=checkout, env=environment, capture_output=True, text=True)
+def run(checkout: Path, script: str, *arguments: str) -> str:
+    process = run_script(checkout / script, *arguments, folder=checkout)
     assert process.returncode == 0, process.stderr[-3000:]
     return process.stdout + process.stderr
 

@@ -1,13 +1,14 @@
 """tools/train.py and tools/test.py as a user starts them, on drawn shapes."""
-import os
 import pickle
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import run_script
+
+from mmdyn.demo.shapes import make_dataset
 
 Run = Callable[..., subprocess.CompletedProcess]
 
@@ -16,11 +17,10 @@ pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope='module')
-def data_options(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def data_options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The options that make the demo's config train on a few small images, for an epoch of two iterations."""
     root = tmp_path_factory.mktemp('shapes')
-    tool = checkout / 'tools' / 'misc' / 'make_shapes_dataset.py'
-    subprocess.run([sys.executable, str(tool), str(root), '--train', '8', '--val', '5', '--size', '64'], check=True)
+    make_dataset(root, train=8, val=5, side=64, max_objects=6, seed=0)
     options = [f'{split}_dataloader.dataset.data_root={root}' for split in ('train', 'val', 'test')]
     options += [f'{split}_evaluator.ann_file={root}/annotations/instances_val2017.json' for split in ('val', 'test')]
     options += ['train_dataloader.batch_size=4', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1',
@@ -30,12 +30,7 @@ def data_options(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> li
 
 @pytest.fixture(scope='module')
 def run(checkout: Path) -> Run:
-
-    def run(*command: str) -> subprocess.CompletedProcess:
-        environment = os.environ | dict(PYTHONPATH=str(checkout), CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
-        return subprocess.run([sys.executable, *command], cwd=checkout, env=environment, capture_output=True, text=True)
-
-    return run
+    return lambda script, *arguments: run_script(checkout / script, *arguments, folder=checkout)
 
 
 @pytest.fixture(scope='module')
@@ -76,7 +71,7 @@ def test_testing_writes_predictions_and_pictures(run: Run, trained: Path, data_o
     (['tools/train.py', 'no.py'], 'train.py: expected a config file, found nothing at no.py'),
     (['tools/train.py', CONFIG], 'train_dataloader.dataset.data_root: expected a folder, found nothing at'),
     (['tools/train.py', CONFIG, '--resume', 'no.pth'], 'expected a checkpoint, found nothing at no.pth'),
-    (['tools/train.py', 'configs/_base_/dg.py', '--auto-scale-lr'], 'expects auto_scale_lr.base_batch_size in the config'),
+    (['tools/train.py', 'configs/_base_/dg.py'], 'expected a config with a model, found none in configs/_base_/dg.py'),
     (['tools/test.py', CONFIG, 'no.pth'], 'test.py: expected a checkpoint, found nothing at no.pth'),
     (['tools/test.py', CONFIG, 'setup.py', '--out', 'a.txt'], '--out expects a file that ends in .pkl'),
 ])

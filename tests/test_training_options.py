@@ -7,7 +7,10 @@ from mmdyn.registry import MODELS
 
 SMALL_AIG = dict(SMALL_AIG, norm_eval=True, zero_init_residual=False)
 SMALL_DG = {key: value for key, value in SMALL_AIG.items() if key != 'type'} | dict(type='mmdyn.DGResNet')
-pytestmark = pytest.mark.parametrize('backbone', [SMALL_AIG, SMALL_DG], ids=['AIG', 'DG'])
+GATED_DG = dict(SMALL_DG, node_gates=True)
+BOUND_DG = dict(SMALL_DG, node='block', node_gates=True, column_bound=1.0, router=dict(norm='LN', dynamic=1.0))
+pytestmark = pytest.mark.parametrize('backbone', [SMALL_AIG, SMALL_DG, GATED_DG, BOUND_DG],
+                                     ids=['AIG', 'DG', 'gated branches', 'bounded gated blocks'])
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +89,11 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
     model.eval()
     mixed = {'layer2.1': [1, 0]}
-    if not hasattr(model, 'gates'):
+    if hasattr(model, 'stages'):
         mixed = {'layer2': torch.ones(2, 3, 3).triu(1)}
         mixed['layer2'][0, :, 1] = mixed['layer2'][0, 1] = 0  # its second node is dead for the first image
-    for decisions in ('open', 'closed', None, mixed) if hasattr(model, 'gates') else ('complete', 'chain', None, mixed):
+    wirings = ('complete', 'chain') if hasattr(model, 'stages') else ()
+    for decisions in (*wirings, *(('open', 'closed') if model.gates() else ()), mixed, None):
         model.force_decisions(decisions)
         with torch.no_grad():
             assert torch.equal(compiled(images)[0], model(images)[0]), decisions
@@ -99,6 +103,7 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
 @pytest.mark.parametrize('mode', ['train', 'mask'])
 def test_training_and_masked_evaluation_are_one_graph(backbone, mode):
     """``fullgraph=True`` raises where the host would have to read a value."""
+    torch.compiler.reset()  # of one code, it keeps only so many graphs
     model = MODELS.build(backbone).train(mode == 'train')
     model.losses_attached = True
     model.execution = 'mask' if mode == 'mask' else 'skip'

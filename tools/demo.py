@@ -35,7 +35,7 @@ def main() -> int:
         cfg = Config.fromfile(CONFIGS[args.backbone])
         cfg.work_dir = str(args.work_dir / args.backbone)
         use_data(cfg, args.data or make_shapes(args.work_dir / 'shapes'))
-    report, as_promised = train_detector(cfg, held_to_promise=args.data is None)
+        report, as_promised = train_detector(cfg, held_to_promise=args.data is None)
     print(report)
     return 0 if as_promised else 1
 

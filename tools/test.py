@@ -1,9 +1,9 @@
 """Evaluates a checkpoint of an mmdet or mmpretrain config on its test set, on GPUs or CPUs."""
 import argparse
 
-from mmdyn.engine import (build_runner, check_datasets, check_output_folder, check_same_config, common_parser,
-                          exit_on_bad_input, guard_load_from, join_process_group, leave_process_group, load_config,
-                          require_fit)
+from mmdyn.engine import (build_runner, check_config, check_datasets, check_output_folder, check_same_config,
+                          common_parser, exit_on_bad_input, guard_load_from, join_process_group, leave_process_group,
+                          load_config, require_fit)
 from mmdyn.engine.config_options import set_out, set_show_dir
 
 
@@ -24,15 +24,15 @@ def main() -> None:
             set_out(cfg, args.out)
         if args.show_dir:
             set_show_dir(cfg, args.show_dir)
+        check_config(cfg)
         guard_load_from(cfg)
         check_output_folder(cfg.work_dir)
         join_process_group(cfg)
         check_same_config(cfg)
         check_datasets(cfg, ('test', ))
-    runner = build_runner(cfg)
-    with exit_on_bad_input():
+        runner = build_runner(cfg)
         require_fit(runner.model, cfg.load_from)
-    runner.test()
+        runner.test()
     leave_process_group()
 
 

@@ -2,9 +2,9 @@
 import argparse
 
 from mmdyn.converters.initial_weights import check_initial_backbone
-from mmdyn.engine import (build_runner, check_datasets, check_output_folder, check_same_config, check_shares, common_parser,
-                          exit_on_bad_input, guard_initial_weights, guard_load_from, join_process_group,
-                          leave_process_group, load_config)
+from mmdyn.engine import (build_runner, check_config, check_datasets, check_output_folder, check_same_config,
+                          common_parser, exit_on_bad_input, guard_initial_weights, guard_load_from, join_process_group,
+                          leave_process_group, load_config, run_training)
 from mmdyn.engine.config_options import set_mixed_precision, set_resume, set_scaled_lr
 
 
@@ -33,17 +33,16 @@ def main() -> None:
             set_mixed_precision(cfg)
         if args.auto_scale_lr:
             set_scaled_lr(cfg)
+        check_config(cfg)
         guard_load_from(cfg)
         guard_initial_weights(cfg)
         check_output_folder(cfg.work_dir)
         join_process_group(cfg)
         check_same_config(cfg)
         check_datasets(cfg, ('train', 'val'))
-    runner = build_runner(cfg)
-    with exit_on_bad_input():
+        runner = build_runner(cfg)
         check_initial_backbone(runner.model)
-        check_shares(runner.train_loop.dataloader)
-    runner.train()
+        run_training(runner)
     leave_process_group()
 
 

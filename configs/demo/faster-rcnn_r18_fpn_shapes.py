@@ -7,6 +7,7 @@ _base_ = [
 ]
 classes = ('circle', 'square', 'triangle', 'star', 'cross')
 data_root = 'data/shapes/'
+data_source = 'python tools/misc/make_shapes_dataset.py data/shapes'  # what is said where they are not there
 image_size = (128, 128)
 max_epochs = 10
 

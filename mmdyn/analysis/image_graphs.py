@@ -70,7 +70,7 @@ def draw_graphs(config: str, checkpoint: str, images: Sequence[str], *, out_dir:
     model = build_model(cfg)
     load_weights(model, checkpoint)
     model.to(device).eval()
-    folder = out_dir or default_folder(config) / 'inference_graphs'
+    folder = out_dir or default_folder(config, checkpoint) / 'inference_graphs'
     check_output_folder(str(folder))
     pipeline, classes, account = image_pipeline(dataset), class_names(dataset), CostAccount(model.backbone)
     targets = target_names(images, folder)

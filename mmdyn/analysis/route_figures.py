@@ -59,15 +59,14 @@ def draw_heatmap(rates: np.ndarray, mean: np.ndarray, units: Sequence[str], clas
 
 def draw_blocks_per_class(means: np.ndarray, errors: np.ndarray, classes: Sequence[str], counts: np.ndarray,
                           what: str) -> Figure:
-    """Means with error bars (C,) of the images of each class, from few to many."""
-    order = np.argsort(means)
+    """Means with error bars (C,) of the images of each class."""
     figure = Figure(figsize=(7, 0.22 * len(classes) + 1.2), layout='constrained')
     axes = figure.subplots()
-    axes.errorbar(means[order], range(len(order)), xerr=errors[order], fmt='o', color=BLUE, ecolor=GREY)
-    axes.set_yticks(range(len(order)), [f'{classes[c]} ({counts[c]})' for c in order], fontsize=8)
+    axes.errorbar(means, range(len(means)), xerr=errors, fmt='o', color=BLUE, ecolor=GREY)
+    axes.set_yticks(range(len(means)), [f'{name} ({count})' for name, count in zip(classes, counts)], fontsize=8)
     axes.set_xlabel(what)
     axes.grid(axis='x', alpha=0.3)
-    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.set_ylim(-0.6, len(means) - 0.4)
     return figure
 
 

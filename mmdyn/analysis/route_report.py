@@ -4,7 +4,7 @@ from typing import Optional, Sequence
 
 from ..engine import InputError, check_output_folder
 from .html_report import write_report
-from .route_dump import RouteDump, read_dump
+from .route_dump import RouteDump, order_classes, read_dump
 from .route_sections import Group, make_sections
 
 
@@ -19,7 +19,7 @@ def read_group(text: str, dump: RouteDump) -> Group:
         raise InputError(f'--groups expects NAME=CLASS,CLASS, got {text}')
     unknown = set(classes.split(',')) - set(dump.classes)
     if unknown:
-        raise InputError(f'--groups: no class {", ".join(sorted(unknown))}; there are {", ".join(dump.classes)}')
+        raise InputError(f'--groups: no class {", ".join(sorted(unknown))}; there are {", ".join(sorted(dump.classes))}')
     indices = [dump.classes.index(own) for own in classes.split(',')]
     empty = [dump.classes[c] for c in indices if not dump.held[:, c].any()]
     if empty:
@@ -55,7 +55,7 @@ def report_routes(dump: str, *, out_dir: Optional[Path], groups: Optional[Sequen
     for name, value in (('permutations', permutations), ('clusters', clusters)):
         if value < 1:
             raise InputError(f'--{name} expects a number of at least 1, got {value}')
-    routes = read_dump(dump)
+    routes = order_classes(read_dump(dump))
     compared = read_groups(groups, routes)
     path = Path(dump)
     folder = out_dir or path.with_name(f'{path.stem}_routes')

@@ -90,7 +90,8 @@ def cluster_section(dump: RouteDump, clusters: int, seed: int, rng: np.random.Ge
             lambda dealt: statistics.group_information(assignment, dealt), weights, CHANCE_ROUNDS, rng).mean()
         text += (f'\nKnowing the cluster of an image gives {bits:.3f} of the {statistics.entropy(weights):.3f} bits of '
                  f'information that its class holds (with classes dealt out at random: {chance:.3f}).')
-        present = np.argsort(-weights.sum(axis=0), kind='stable')[:min(40, int(dump.held.any(axis=0).sum()))]
+        most = np.argsort(-weights.sum(axis=0), kind='stable')[:min(40, int(dump.held.any(axis=0).sum()))]
+        present = np.sort(most)  # in the order of all charts
         shares = np.array([weights[assignment == k][:, present].sum(axis=0) for k in range(number)])
         shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-9)
         classes = [dump.classes[c] for c in present]

@@ -6,13 +6,13 @@ from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..checkpoints import KeyMatch, read_state_dict
+from ..checkpoints import read_state_dict
 from ..cost import CostAccount
-from ..engine import InputError, check_file
+from ..engine import InputError, blame, check_config, check_weights, read_config_file
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -29,10 +29,8 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
         path: Of the file.
         options: Dotted key -> value to override, of ``--cfg-options``.
     """
-    check_file(path, 'a config file')
-    cfg = Config.fromfile(path)
-    if options is not None:
-        cfg.merge_from_dict(dict(options))
+    cfg = read_config_file(path, options)
+    check_config(cfg)
     if 'data_preprocessor' in cfg:
         # MMPretrain's configs have it beside the model; a Runner puts it inside.
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -40,13 +38,19 @@ def read_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     return cfg
 
 
-def default_folder(config: str) -> Path:
-    """Where the results of a config's analysis go unless said otherwise."""
-    return Path('work_dirs') / Path(config).stem
+def default_folder(config: str, checkpoint: str | None) -> Path:
+    """Where the results of an analysis go unless said otherwise: beside the checkpoint, which is the run's own folder."""
+    if checkpoint is None or '://' in checkpoint:
+        return Path('work_dirs') / Path(config).stem
+    return Path(checkpoint).parent
 
 
-def build_model(cfg: Config) -> nn.Module:
+def build_model(cfg: Config, *, dynamic: bool = True) -> nn.Module:
     """The model, without fetching what it would be initialised from.
+
+    Args:
+        cfg: Of it.
+        dynamic: Whether its backbone has to be a dynamic one.
 
     Raises:
         InputError: If its backbone is static.
@@ -54,37 +58,13 @@ def build_model(cfg: Config) -> nn.Module:
     config = dict(cfg.model, init_cfg=None)
     if 'backbone' in config:
         config['backbone'] = dict(config['backbone'], init_cfg=None)
-    model = MODELS.build(config)
-    if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
+    with blame('the model of the config cannot be built'):
+        model = MODELS.build(config)
+    if dynamic and not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
         raise InputError('expected a config with a dynamic backbone, such as '
                          "backbone=dict(type='mmdyn.AIGResNet', ...), "
                          f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
     return model
-
-
-def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
-    """Compares weights with what a model expects.
-
-    Args:
-        model: To be loaded.
-        weights: Name -> tensor.
-        path: Where they are from, for the messages.
-        prefix: Only what is named so counts.
-
-    Returns:
-        A sentence on what matched.
-
-    Raises:
-        InputError: If something is missing, left over or of another shape, as where the checkpoint is of a network of
-            another depth, or of a static one.
-    """
-    wanted, given = ({name: value for name, value in named.items() if name.startswith(prefix)}
-                     for named in (model.state_dict(), weights))
-    match = KeyMatch.of(wanted, given)
-    if not match.is_complete:
-        raise InputError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
-                         f'static backbone?): {match.summary()}\n{match.details()}')
-    return match.summary()
 
 
 def load_weights(model: nn.Module, path: str, prefix: str = '') -> str:
@@ -103,19 +83,21 @@ def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:
                          f'got {size[0]} x {size[1]}')
 
 
-def validation_images(build: Callable[[], DataLoader]) -> DataLoader:
-    """The loader of the validation set.
+def loader_with_images(build: Callable[[], DataLoader], split: str = 'val') -> DataLoader:
+    """A loader whose data set is not empty.
 
     Args:
         build: Builds it.
+        split: For the message: that of ``<split>_dataloader``.
 
     Raises:
         InputError: If it has no images.
     """
+    key = f'{split}_dataloader.dataset'
     try:
         loader = build()
     except ValueError as error:  # mmengine cannot pack a list of no images
-        raise InputError(f'val_dataloader.dataset: expected images, it cannot be built ({error})') from error
+        raise InputError(f'{key}: expected images, it cannot be built ({error})') from error
     if not len(loader.dataset):
-        raise InputError('val_dataloader.dataset: expected images, found none')
+        raise InputError(f'{key}: expected images, found none')
     return loader

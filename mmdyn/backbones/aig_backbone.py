@@ -1,24 +1,19 @@
 """Gated residual blocks on top of one of MMDetection's backbones (ConvNet-AIG)."""
 from functools import partial
-from typing import Callable, Iterator, Mapping, Optional, Union
+from typing import Iterator, Mapping, Optional, Sequence, Union
 
-import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.extension import extend
-from ..layers.forward_pass import Forced
-from ..layers.gate import BaseGate, ConfidenceGate, Gate
+from ..layers.forward_pass import Forced, ForwardPass
+from ..layers.gate import BaseGate, ConfidenceGate, check_number
 from ..layers.gated_stage import GatedBlock, GatedStage
-from ..layers.global_mean import global_mean
 from ..layers.residual import Residual
-from .dynamic_backbone import DynamicBackbone
-from .target_rates import TargetRates, resolve_target_rates
-
-_GATE_OPTIONS: dict[Callable, tuple[str, ...]] = {
-    Gate: ('hidden_channels', 'norm', 'temperature'),
-    ConfidenceGate: ('num_classes', ),
-}
-
+from .dynamic_backbone import EXECUTIONS, DynamicBackbone
+from .gate_groups import resolve_groups
+from .gate_options import build_gate, check_targets, forced_values
+from .target_rates import TargetRates, resolve_target_rates, suffixes
 
 class AIGBackbone(DynamicBackbone):
     """Mixin: every residual block gets a gate that opens or closes it, image by image.
@@ -33,13 +28,22 @@ class AIGBackbone(DynamicBackbone):
             all. A list: one entry a block, where 1 means no gate (the block always runs), 0 no
             block (it is left out of the network) and None a gate without a loss.
             ``dict(preset='paper', t=0.5)``: the paper's list for this depth.
+            ``dict(preset='suffix', keep=1, t=0.5)``: the first ``keep`` blocks of each stage (an
+            int, or one a stage) always run, and the rest of the stage has one gate.
+        gate_groups: Lists of names of blocks, such as ``[['layer3.2', 'layer3.3']]``. The gate of a
+            group's first block decides for all of them; they lie in one stage, have one rate, and
+            do not change the shape of what they read.
         gate: Options of :class:`mmdyn.layers.gate.Gate`: ``hidden_channels``, ``norm``,
-            ``temperature``; or, for classifiers, ``dict(num_classes=10)``, that of
+            ``temperature``, ``estimator``; or, for classifiers, ``dict(num_classes=10)``, that of
             :class:`mmdyn.layers.gate.ConfidenceGate`.
         policy: How evaluation decides: ``'argmax'``, ``'sample'`` or ``'expected'``.
         open_probability: The probability above which ``argmax`` opens a gate, or
             ``'calibrated'``: each gate's own, so that its target rate is met.
         execution: ``'skip'`` closed blocks at evaluation, or ``'mask'`` them (the reference).
+        train_execution: ``'mask'``: while training every block runs, and the decision multiplies it. ``'skip'``: a block
+            runs on its open images and on a drawn share of the closed ones, from which the gates learn what opening
+            would be worth. Its norms must be frozen (``norm_eval=True``).
+        exploration: That share, in (0, 1].
         **kwargs: The parent's.
 
     Raises:
@@ -49,35 +53,49 @@ class AIGBackbone(DynamicBackbone):
     def __init__(self,
                  *args,
                  target_rates: TargetRates = None,
+                 gate_groups: Optional[Sequence[Sequence[str]]] = None,
                  gate: Optional[dict] = None,
                  policy: str = 'argmax',
                  open_probability: Union[float, str] = 0.5,
                  execution: str = 'skip',
+                 train_execution: str = 'mask',
+                 exploration: float = 0.1,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.execution = execution
+        self.train_execution = train_execution
+        self.exploration = check_number('exploration', exploration, 0.0, 1.0)
+        if not self.exploration:
+            raise ValueError('exploration must lie in (0, 1], got 0: the gates would never learn what opening is worth')
         blocks = dict(self.blocks())
         residuals = {name: Residual(block) for name, block in blocks.items()}
         always_run = [name for name, residual in residuals.items() if not residual.has_shortcut]
         rates = resolve_target_rates(target_rates, list(blocks), always_run, getattr(self, 'depth', None))
-        build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
+        shared = suffixes(target_rates, list(blocks), always_run)
+        if shared is not None and gate_groups is not None:
+            raise ValueError("target_rates preset 'suffix' makes its own groups: expected no gate_groups beside it, "
+                             f'got {gate_groups!r}')
+        groups = gate_groups if shared is None else [group for group in shared if len(group) > 1]
+        self._followers = resolve_groups(groups, residuals, rates)
+        build = partial(build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
-        build_gate(1)
-        without = [name for name, rate in rates.items() if rate is None]
-        if open_probability == 'calibrated' and without:
-            raise ValueError("open_probability='calibrated' opens for the target share of the images: expected "
-                             f'target_rates for all gated blocks, got None for {", ".join(without)}')
+        build(1)
+        check_targets(gate, open_probability, rates)
         for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)
             elif rate != 1:
-                blocks[name].gate = build_gate(residuals[name].in_channels, target_rate=rate)
                 extend(blocks[name], GatedBlock, name)
+                if name in self._followers:
+                    blocks[name].leader = self._followers[name]
+                else:
+                    blocks[name].gate = build(residuals[name].in_channels, target_rate=rate)
         for name in self.stage_names:
             stage = getattr(self, name)
             if any(isinstance(block, GatedBlock) for block in stage.children()):
                 extend(stage, GatedStage, name)
-        self._target_rates = {name: rate for name, rate in rates.items() if rate not in (None, 0, 1)}
+        self._target_rates = {name: rate for name, rate in rates.items()
+                              if rate not in (None, 0, 1) and name not in self._followers}
 
     def _leave_out(self, name: str) -> None:
         layer, index = name.split('.')
@@ -96,32 +114,51 @@ class AIGBackbone(DynamicBackbone):
                     yield f'{name}.{i}', block
 
     def gates(self) -> dict[str, BaseGate]:
-        """Block name -> gate, for the blocks that have one."""
+        """Block name -> gate, for the blocks that have one; of a group, that is its first."""
         return {name: block.gate for name, block in self.blocks() if hasattr(block, 'gate')}
+
+    @property
+    def followers(self) -> dict[str, str]:
+        return self._followers
 
     def deciders(self) -> Iterator[nn.Module]:
         return iter(self.gates().values())
 
     @property
-    def target_rates(self) -> dict[str, float]:
-        return self._target_rates
+    def train_execution(self) -> str:
+        """While training, ``'skip'`` what is closed, or run all and ``'mask'`` it."""
+        return self._train_execution
+
+    @train_execution.setter
+    def train_execution(self, execution: str) -> None:
+        if execution not in EXECUTIONS:
+            raise ValueError(f'train_execution must be one of {EXECUTIONS}, got {execution!r}')
+        self._train_execution = execution
+
+    def begin_forward(self, images: Tensor) -> ForwardPass:
+        forward_pass = super().begin_forward(images)
+        if self.training and self.train_execution == 'skip':
+            forward_pass.exploration = self.exploration
+        return forward_pass
+
+    def train(self, mode: bool = True) -> 'AIGBackbone':
+        """As the parent; refuses to skip where that would change the norms' statistics.
+
+        Raises:
+            ValueError: If closed blocks are to be skipped while training and the norms in them train.
+        """
+        super().train(mode)
+        if mode and self.train_execution == 'skip':
+            for name, block in self.blocks():
+                if isinstance(block, GatedBlock):
+                    _refuse_training_norms(name, block)
+        return self
 
     @property
     def needed_loss(self) -> Optional[str]:
         if any(isinstance(gate, ConfidenceGate) for gate in self.deciders()):
             return 'mmdyn.GateClassLoss'
         return super().needed_loss
-
-    @property
-    def open_probability(self) -> Union[float, str, list]:
-        """Of the gates; one value where all agree. Setting it moves every gate."""
-        values = [gate.open_probability for gate in self.deciders()]
-        return values[0] if len(set(values)) == 1 else values
-
-    @open_probability.setter
-    def open_probability(self, value: Union[float, str]) -> None:
-        for gate in self.deciders():
-            gate.open_probability = value
 
     def force_decisions(self, decisions: Forced) -> None:
         """Fixes what the gates decide, for study and tests; training keeps their gradient.
@@ -141,41 +178,13 @@ class AIGBackbone(DynamicBackbone):
             for name in decisions:
                 if name not in gates:
                     raise ValueError(f'no gate at block {name!r}; the gated blocks are {list(gates)}')
-            decisions = {name: _forced_values(name, value) for name, value in decisions.items()}
+            decisions = {name: forced_values(name, value) for name, value in decisions.items()}
         self._forced = decisions
 
-    def restart_calibration(self) -> None:
-        """Lets the next calibrations take larger steps again, from where the quantiles are."""
-        for gate in self.gates().values():
-            gate.calibration_steps.clamp_(max=2)
 
-    @torch.no_grad()
-    def calibrate(self) -> None:
-        """Moves the running quantiles by the last forward's logits, over all ranks."""
-        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
-        if not gates:
-            return
-        logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
-        offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
-        above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
-        for gate, *statistics in zip(gates.values(), above, distance):
-            gate.calibrate(*statistics)
-
-
-def _build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:
-    if options is not None and not isinstance(options, Mapping):
-        raise TypeError(f'gate must be a dict of options or None, got {options!r}')
-    options = dict(options or {})
-    kind: Callable[..., BaseGate] = ConfidenceGate if 'num_classes' in options else Gate
-    unknown = set(options) - set(_GATE_OPTIONS[kind])
-    if unknown:
-        raise ValueError(f'gate takes the options {_GATE_OPTIONS[kind]}, got {sorted(unknown)}')
-    return kind(in_channels, **options, **kwargs)
-
-
-def _forced_values(name: str, value: object) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float32)
-    if value.dim() != 1 or not ((value == 0) | (value == 1)).all():
-        raise ValueError(f'forced decisions of block {name!r} must be (N,) zeros and ones, '
-                         f'got {value}')
-    return value
+def _refuse_training_norms(name: str, block: nn.Module) -> None:
+    for key, module in block.named_modules():
+        if isinstance(module, _BatchNorm) and module.training and not key.startswith('gate'):
+            raise ValueError("train_execution='skip' runs a block on some of the images, and the statistics of a norm "
+                             f'that trains would be theirs alone: expected frozen norms (norm_eval=True), got {key} of '
+                             f"{name} in training; or train_execution='mask'")

@@ -1,5 +1,6 @@
 """What all dynamic backbones share: decisions, execution, freezing."""
 import threading
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Iterator, Optional
 
@@ -11,25 +12,31 @@ from ..layers.decisions import Decisions
 from ..layers.extension import Extension
 from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
+from ..registry import check_options
+from .backbone_gates import BackboneGates
 
 EXECUTIONS = ('skip', 'mask')
 
 _HOOK_LINE = "custom_hooks=[dict(type='mmdyn.DynamicModelHook', losses=[dict(type='{}', loss_weight=1.0)])]"
 
 
-class DynamicBackbone(nn.Module):
+class DynamicBackbone(BackboneGates):
     """Mixin for one of MMDetection's backbones; comes before it among the bases.
 
     Attributes:
         pool_padding: Whether gates and routers pool over batch padding too (for comparison).
+        open_share: This share of a batch, from its first image on, runs every block while training, and no gate is
+            asked about it; the decisions are those of the other images.
         losses_attached: Whether :func:`mmdyn.attach` (or the hook) reads the decisions.
     """
 
     losses_attached: bool = False
     pool_padding: bool = False
+    open_share: float = 0.0
     _execution: str = 'skip'
 
     def __init__(self, *args, **kwargs) -> None:
+        check_options(type(self), kwargs)
         super().__init__(*args, **kwargs)
         self._decisions = _PerThread()
         self._traced_decisions: Optional[Decisions] = None
@@ -61,24 +68,29 @@ class DynamicBackbone(nn.Module):
     @property
     def skips(self) -> bool:
         """Whether closed parts are left out now; in training everything runs."""
-        return self.execution == 'skip' and not self.training
-
-    @property
-    def target_rates(self) -> dict[str, float]:
-        """Block name -> target rate, for the blocks that have one."""
-        return {}
-
-    @property
-    def needed_loss(self) -> Optional[str]:
-        """The loss without which the decisions would not learn, if there is one."""
-        return 'mmdyn.TargetRateLoss' if self.target_rates else None
+        return self.execution == 'skip' and not self.training and self.decides
 
     def deciders(self) -> Iterator[nn.Module]:
-        """The gates or routers, in the order in which they run."""
+        """The gates and routers, in the order in which they run."""
         raise NotImplementedError
 
-    def calibrate(self) -> None:
-        """Lets running statistics of the decisions follow the last forward, if there are any."""
+    @contextmanager
+    def all_open(self) -> Iterator[None]:
+        """Within it, training is that of the static network: every block runs, and no gate is asked."""
+        share, self.open_share = self.open_share, 1.0
+        try:
+            yield
+        finally:
+            self.open_share = share
+
+    def _open_images(self, images: int) -> int:
+        if not self.training or self.open_share in (0.0, 1.0):
+            return images if self.training and self.open_share else 0
+        number = round(images * self.open_share)
+        if number in (0, images):
+            raise ValueError(f'open_share={self.open_share} of a batch runs all blocks, and the rest is decided about: '
+                             f'expected at least 2 images a batch, got {images}')
+        return number
 
     def begin_forward(self, images: Tensor) -> ForwardPass:
         """Starts a forward.
@@ -98,7 +110,8 @@ class DynamicBackbone(nn.Module):
         # Where nothing is written to twice, nobody has to be looked for.
         observed = torch.is_grad_enabled() or len(images) == 1 or is_observed(self)
         return ForwardPass(images, skips=self.skips, pool_padding=self.pool_padding, forced=self._forced,
-                           target_rates=self.target_rates, observed=observed)
+                           target_rates=self.target_rates, observed=observed,
+                           open_images=self._open_images(len(images)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""

@@ -4,12 +4,13 @@
 hold a little more, for which there is an allow-list: numbers and arrays of NumPy, and the history
 of logged values, for whose class an empty one stands in.
 """
+import codecs
 import json
 import os
 import pickle
 import re
 from collections.abc import Mapping
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
@@ -76,7 +77,8 @@ def read_checkpoint(path: PathLike) -> dict[str, Any]:
     """
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise CheckpointError(f'expected a checkpoint, found nothing at {path}')
+        found = 'a folder' if os.path.isdir(path) else 'nothing'
+        raise CheckpointError(f'expected a checkpoint, found {found} at {path}')
     if os.path.getsize(path) == 0:
         raise CheckpointError(f'expected a checkpoint, found an empty file at {path}')
     if path.endswith('.safetensors'):
@@ -107,8 +109,24 @@ def _reason(path: str, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and carried:
         return (f'{path} carries {carried[1] or carried[2]}, which is not data: it was refused and not run. A '
                 'checkpoint may hold tensors, numbers, text, containers of them and logged values')
+    text = _beginning_of_text(path)
+    if text is not None:
+        return f'expected a checkpoint, a file of torch.save or safetensors, found text in {path}: it begins {text!r}'
     first_line = str(error).partition('\n')[0] or type(error).__name__
+    if 'weights_only' in first_line:  # PyTorch's advice to switch the check off
+        first_line = 'it is not data that torch.save has written'
     return f'{path} is corrupted, cut off or not a checkpoint: {first_line}'
+
+
+def _beginning_of_text(path: str) -> Optional[str]:
+    """The first words of a file of text, None for anything else."""
+    with open(path, 'rb') as file:
+        beginning = file.read(1000)
+    try:
+        words = codecs.getincrementaldecoder('utf-8')().decode(beginning).split()  # the last letter may be cut in two
+    except UnicodeDecodeError:
+        return None
+    return ' '.join(words)[:40] if ''.join(words).isprintable() else None
 
 
 def state_dict_of(checkpoint: Mapping[str, Any], path: PathLike) -> dict[str, Tensor]:

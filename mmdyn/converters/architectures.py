@@ -1,5 +1,6 @@
 """Finds MMDetection's backbone for the weights of another project: its depth, widths and groups are read off them."""
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 
 import torch
 from mmdet.models.backbones import MobileNetV2, RegNet, ResNet, ResNeXt
@@ -75,16 +76,27 @@ def regnet(blocks: list[int], widths: Iterable[int]) -> tuple[RegNet, str]:
     """The RegNetX with so many blocks of these widths, and how a config names it.
 
     Raises:
-        CheckpointError: If none of the presets is such.
+        CheckpointError: If none of the presets is such; it names the nearest and what is different.
     """
     found = blocks, list(widths)
+    presets = {}
     for arch in DGRegNet.arch_settings:
         with torch.device('meta'):
             candidate = RegNet(DGRegNet.arch_settings[arch])
-        if (candidate.stage_blocks[:candidate.num_stages], candidate.stage_widths) == found:
+        presets[arch] = candidate.stage_blocks[:candidate.num_stages], candidate.stage_widths
+        if presets[arch] == found:
             return RegNet(DGRegNet.arch_settings[arch]), f"type='mmdyn.AIGRegNet' or 'mmdyn.DGRegNet', arch='{arch}'"
-    raise CheckpointError(f'expected a RegNetX among {list(DGRegNet.arch_settings)}, the checkpoint has stages of '
-                          f'{found[0]} blocks and {found[1]} channels')
+    nearest = min(presets, key=lambda arch: _distance(presets[arch], found))
+    raise CheckpointError(
+        f"the checkpoint is of a RegNet with stages of {found[0]} blocks and {found[1]} channels; MMDetection's nearest, "
+        f'{nearest}, has {presets[nearest][0]} blocks and {presets[nearest][1]} channels, and there are only '
+        f'{", ".join(presets)}')
+
+
+def _distance(one: tuple[list[int], list[int]], other: tuple[list[int], list[int]]) -> tuple[int, float]:
+    """How far two networks are apart: first in blocks, then in channels."""
+    blocks, widths = (list(zip_longest(a, b, fillvalue=0)) for a, b in zip(one, other))
+    return sum(abs(a - b) for a, b in blocks), sum(abs(a - b) for a, b in widths)
 
 
 def mobilenet_v2(last_convolution: Tensor) -> tuple[MobileNetV2, str]:

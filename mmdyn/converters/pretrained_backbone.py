@@ -3,12 +3,11 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from ..checkpoints import CheckpointError, KeyMatch, read_state_dict
-from ..engine import check_file
+from ..engine import blame, check_config, read_config_file
 from .initial_weights import is_dynamic, match_backbone
 
 PREFIX = 'backbone.'
@@ -16,10 +15,11 @@ PREFIX = 'backbone.'
 
 def build_backbone(path: str) -> nn.Module:
     """The backbone of a config, without what it would be initialised from."""
-    check_file(path, 'a config file')
-    cfg = Config.fromfile(path)
+    cfg = read_config_file(path)
+    check_config(cfg)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
-    return MODELS.build(dict(cfg.model.backbone, init_cfg=None))
+    with blame(f'the backbone of {path} cannot be built'):
+        return MODELS.build(dict(cfg.model.backbone, init_cfg=None))
 
 
 def report(match: KeyMatch, others: list[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..engine import InputError, build_runner, check_datasets
+from ..engine import InputError, build_runner, check_datasets, run_training
 
 # What the demo promises on its own pictures.
 MIN_AP50 = 0.5
@@ -66,7 +66,7 @@ def train_detector(cfg: Config, *, held_to_promise: bool) -> tuple[str, bool]:
     """
     start = time.time()
     runner = build_runner(cfg)
-    runner.train()
+    run_training(runner)
     metrics = last_values(runner)
     lines, error = [], 0.0
     if runner.model.backbone.target_rates:

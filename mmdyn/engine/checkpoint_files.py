@@ -4,16 +4,16 @@ mmengine unpickles a checkpoint without restriction when the safe way fails, as 
 Its loaders are chosen by the prefix of the path, and anyone may add one: that is done here, and paths get its prefix.
 """
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
-from torch import nn
+from torch import Tensor, nn
 
-from ..checkpoints import CheckpointError, LogHistory, read_checkpoint, state_dict_of
+from ..checkpoints import CheckpointError, KeyMatch, LogHistory, read_checkpoint, state_dict_of
 from .command_line import check_file
 from .resume import find_last_checkpoint
 
@@ -46,7 +46,7 @@ def guard_load_from(cfg: Config) -> None:
     if cfg.get('resume') and not cfg.get('load_from'):
         cfg.load_from = find_last_checkpoint(cfg.work_dir)
     if cfg.get('load_from'):
-        cfg.load_from = _guarded(cfg.load_from)
+        cfg.load_from = guarded(cfg.load_from)
 
 
 def guard_initial_weights(cfg: Config) -> None:
@@ -58,8 +58,33 @@ def guard_initial_weights(cfg: Config) -> None:
             pending.extend(node)
         elif isinstance(node, MutableMapping):
             if node.get('type') == 'Pretrained' and isinstance(node.get('checkpoint'), str):
-                node['checkpoint'] = _guarded(node['checkpoint'])
+                node['checkpoint'] = guarded(node['checkpoint'])
             pending.extend(node.values())
+
+
+def check_weights(model: nn.Module, weights: Mapping[str, Tensor], path: str, prefix: str = '') -> str:
+    """Compares weights with what a model expects.
+
+    Args:
+        model: To be loaded.
+        weights: Name -> tensor.
+        path: Where they are from, for the messages.
+        prefix: Only what is named so counts.
+
+    Returns:
+        A sentence on what matched.
+
+    Raises:
+        CheckpointError: If something is missing, left over or of another shape, as where the checkpoint is of a network of
+            another depth, or of a static one.
+    """
+    wanted, given = ({name: value for name, value in named.items() if name.startswith(prefix)}
+                     for named in (model.state_dict(), weights))
+    match = KeyMatch.of(wanted, given)
+    if not match.is_complete:
+        raise CheckpointError(f'{path} is not of the model that the config describes (another depth, other classes, or a '
+                         f'static backbone?): {match.summary()}\n{match.details()}')
+    return match.summary()
 
 
 def require_fit(model: nn.Module, path: str) -> None:
@@ -73,16 +98,18 @@ def require_fit(model: nn.Module, path: str) -> None:
         CheckpointError: Naming what is missing, left over or of another shape.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    if is_model_wrapper(model):
-        model = model.module
-    try:
-        model.load_state_dict(state_dict_of(checkpoint, path))
-    except RuntimeError as error:
-        raise CheckpointError(f'{path} is not of the model that the config describes (another depth, other classes, or '
-                              f'a static backbone?): {error}') from None
+    model = model.module if is_model_wrapper(model) else model
+    weights = state_dict_of(checkpoint, path)
+    check_weights(model, weights, path.removeprefix(PREFIX))
+    model.load_state_dict(weights)
 
 
-def _guarded(path: str) -> str:
+def guarded(path: str) -> str:
+    """A path with the prefix, once what it names has been read; one with a scheme of its own stays as it is.
+
+    Raises:
+        InputError, CheckpointError: The file is absent, broken or carries code.
+    """
     if '://' in path and not path.startswith(PREFIX):
         return path
     path = os.path.expanduser(path.removeprefix(PREFIX))

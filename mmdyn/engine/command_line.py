@@ -1,18 +1,16 @@
 """Arguments that training and testing have in common, and the config that they make."""
 import argparse
 import os
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from mmdyn.checkpoints import CheckpointError
 from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from .errors import InputError
+from .errors import InputError, blame
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -54,14 +52,31 @@ def check_output_folder(path: str) -> None:
         raise InputError(f'expected a folder that can be written to, but {path} cannot: {error.strerror}') from None
 
 
+def read_config_file(path: str, options: Mapping[str, Any] | None = None) -> Config:
+    """A config file, with values overridden.
+
+    Args:
+        path: Of the file.
+        options: Dotted key -> value, of ``--cfg-options``.
+
+    Raises:
+        InputError: The file is absent or not a config, it has no model, or an option does not fit it.
+    """
+    check_file(path, 'a config file')
+    with blame(f'{path} cannot be read as a config'):
+        cfg = Config.fromfile(path)
+    if not isinstance(cfg.get('model'), Mapping):
+        raise InputError(f'expected a config with a model, found none in {path}')
+    with blame('--cfg-options do not fit the config'):
+        cfg.merge_from_dict(dict(options or {}))
+    return cfg
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """The config that the arguments of `common_parser` describe."""
-    check_file(args.config, 'a config file')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    cfg = read_config_file(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -70,13 +85,10 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """The Runner of a config.
 
-
-@contextmanager
-def exit_on_bad_input() -> Iterator[None]:
-    """Ends the program with the message alone, without a traceback, where what came in is wrong and not the code."""
-    try:
-        yield
-    except (InputError, CheckpointError) as error:
-        raise SystemExit(f'{Path(sys.argv[0]).name}: {error}') from None
+    Raises:
+        InputError: Something in it cannot be built.
+    """
+    with blame('the config cannot be built'):
+        return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

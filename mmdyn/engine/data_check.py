@@ -30,7 +30,7 @@ def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
     One process of each machine looks, and all are told.
 
     Args:
-        cfg: The whole config.
+        cfg: The whole config; its ``data_source`` may say in words where its data come from.
         splits: Of 'train', 'val' and 'test', those that are going to be used.
 
     Raises:
@@ -41,7 +41,10 @@ def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
     found = dist.all_gather_object(find_problems(cfg, splits) if looks else [])
     problems = dict.fromkeys(chain.from_iterable(found))
     if problems:
-        raise InputError('the data cannot be used:\n' + '\n'.join(f'- {problem}' for problem in problems))
+        lines = ['the data cannot be used:', *(f'- {problem}' for problem in problems)]
+        if cfg.get('data_source'):
+            lines.append(f"The config's own data: {cfg.data_source}")
+        raise InputError('\n'.join(lines))
 
 
 def find_problems(cfg: Config, splits: tuple[str, ...]) -> list[str]:

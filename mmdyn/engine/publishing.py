@@ -1,5 +1,6 @@
 """Makes the checkpoint of a training run fit to be given away: the weights alone, with metadata, named by their SHA-256."""
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from .. import __version__
 from ..checkpoints import METADATA_ENTRY, read_checkpoint, state_dict_of
+from .atomic_backend import write_atomically
 from .errors import InputError
 
 # Of mmengine's metadata, what does not tell where and by whom the run was made.
@@ -29,19 +31,21 @@ def write_hashed(weights: dict[str, Tensor], meta: dict[str, Any], dst: Path, ex
     """
     if dst.suffix in ('.pth', '.safetensors'):
         raise InputError(f'DST expects a name without extension, which the hash and the format complete, got {dst}')
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    partial = dst.with_name(f'{dst.name}.partial')
     if extension == 'pth':
-        torch.save(dict(meta=meta, state_dict=weights), partial)
+        buffer = io.BytesIO()
+        torch.save(dict(meta=meta, state_dict=weights), buffer)
+        content = buffer.getvalue()
     else:
         try:
-            from safetensors.torch import save_file
+            from safetensors.torch import save
         except ImportError:
             raise InputError('--format safetensors needs the package: pip install safetensors') from None
         # One entry: safetensors writes several in any order, and the hash would change.
-        save_file(weights, partial, metadata={METADATA_ENTRY: json.dumps(meta)})
-    digest = hashlib.sha256(partial.read_bytes()).hexdigest()
-    return partial.rename(dst.with_name(f'{dst.name}-{digest[:8]}.{extension}'))
+        content = save(weights, metadata={METADATA_ENTRY: json.dumps(meta)})
+    # Written here, with the permissions that any file gets: safetensors writes for the owner's eyes alone.
+    path = dst.with_name(f'{dst.name}-{hashlib.sha256(content).hexdigest()[:8]}.{extension}')
+    write_atomically(content, path)
+    return path
 
 
 def publish(src: str, dst: Path, extension: str) -> str:

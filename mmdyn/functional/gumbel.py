@@ -47,7 +47,7 @@ def logistic_noise(like: Tensor) -> Tensor:
     return uniform.log() - torch.log1p(-uniform)
 
 
-def gumbel_gate(logit: Tensor, temperature: float = 1.0, noise: float = 1.0) -> Tensor:
+def gumbel_gate(logit: Tensor, temperature: float = 1.0, noise: float = 1.0, reinmax: bool = False) -> Tensor:
     """Samples gates with the Gumbel-softmax trick (ConvNet-AIG, section 3.3).
 
     With two classes, the difference of their Gumbel variables is one logistic variable, and the
@@ -57,10 +57,30 @@ def gumbel_gate(logit: Tensor, temperature: float = 1.0, noise: float = 1.0) -> 
         logit: (N,) logits of the open probability, float32 or wider.
         temperature: Of the relaxation that carries the gradient; it does not change the rates.
         noise: Scale of the noise; 1 samples from sigmoid(logit), 0 decides ``logit > 0``.
+        reinmax: Carry the gradient of :func:`reinmax_surrogate` instead.
 
     Returns:
         (N,) decisions, exactly 0 or 1, with the gradient of ``sigmoid((logit + noise) / T)``.
     """
-    if noise:
-        logit = logit + noise * logistic_noise(logit)
-    return straight_through((logit > 0).to(logit.dtype), torch.sigmoid(logit / temperature))
+    noisy = logit + noise * logistic_noise(logit) if noise else logit
+    decision = (noisy > 0).to(logit.dtype)
+    if reinmax:
+        return straight_through(decision, reinmax_surrogate(decision, logit, noise or temperature))
+    return straight_through(decision, torch.sigmoid(noisy / temperature))
+
+
+def reinmax_surrogate(decision: Tensor, logit: Tensor, scale: float) -> Tensor:
+    """What carries a sampled gate's gradient to second order (ReinMax; Liu et al., NeurIPS 2023, arXiv 2304.08612).
+
+    The gradient of the expected loss is ``p (1 - p) (L(1) - L(0))``. Straight-through puts the derivative where the
+    gate is in the place of the difference; where a trained network has all blocks open that derivative is about 0, and
+    what closing costs shows at the other end. The mean of both ends is the trapezoid's rule, and in expectation over
+    the decision this surrogate's gradient has it.
+
+    Args:
+        decision: (N,) 0 or 1, sampled with ``p = sigmoid(logit / scale)``.
+        logit: (N,).
+        scale: Of the noise.
+    """
+    p = torch.sigmoid(logit.detach() / scale)
+    return torch.where(decision > 0, 1 - p, p) / (2 * scale) * logit

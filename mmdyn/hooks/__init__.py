@@ -5,8 +5,9 @@ from .calibration_hook import CalibrationHook
 from .dynamic_model_hook import DynamicModelHook
 from .gate_schedule_hook import GateScheduleHook
 from .inference_graph_hook import InferenceGraphHook
+from .paired_routes_hook import PairedRoutesHook
 
 __all__ = [
     'AtomicCheckpointHook', 'CalibrationHook', 'ChannelsLastHook', 'DynamicModelHook', 'GateScheduleHook',
-    'InferenceGraphHook', 'attach'
+    'InferenceGraphHook', 'PairedRoutesHook', 'attach'
 ]

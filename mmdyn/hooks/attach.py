@@ -12,6 +12,9 @@ from ..layers.global_mean import global_mean
 from ..layers.decisions import Decisions
 from ..registry import MODELS
 
+# Pixels of the input at which the costs of blocks are compared.
+_PROBE = (256, 256)
+
 
 def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> 'Attachment':
     """Adds losses on the decisions to whatever loss dict a model returns.
@@ -68,8 +71,10 @@ class Attachment:
         for loss in self._linking():
             loss.link(model)
         self._signature = inspect.signature(model.forward)
-        for backbone in backbones.values():
+        for name, backbone in backbones.items():
             backbone.losses_attached = True
+            if backbone.gates():
+                _share_costs(backbone, self.accounts[name])
         self._handles = [model.register_forward_pre_hook(self._before_forward),
                          model.register_forward_hook(self, with_kwargs=True)]
 
@@ -105,6 +110,7 @@ class Attachment:
             decisions = backbone.decisions
             if decisions is None or not backbone.training:
                 continue
+            self._require_classifier(backbone)
             suffix = f'_{i}' if i else ''
             for loss in self.losses:
                 needs = []
@@ -120,6 +126,14 @@ class Attachment:
                 output['open_rate' + suffix] = rates.mean()
             backbone.calibrate()
 
+    def _require_classifier(self, backbone: DynamicBackbone) -> None:
+        """Gates that ask the model's classifier learn nothing without the loss that finds it."""
+        if backbone.needed_loss == 'mmdyn.GateClassLoss' and not self._linking():
+            raise ValueError(
+                "gate=dict(num_classes=...) asks the model's classifier, and nothing has named one: add "
+                "dict(type='mmdyn.GateClassLoss', classifier='head.fc') to the losses. Without a classifier, as in "
+                'detectors, leave num_classes out')
+
     def _hand_out_decisions(self, samples: Sequence[Any]) -> None:
         # With several dynamic backbones, a prediction's own are those of the first.
         name, backbone = next(iter(self.backbones.items()))
@@ -130,6 +144,16 @@ class Attachment:
         for i, (sample, cost) in enumerate(zip(samples, self.accounts[name].images(decisions))):
             sample.set_field(decisions[i], 'decisions')
             sample.set_field(cost, 'cost')
+
+
+def _share_costs(backbone: DynamicBackbone, account: CostAccount) -> None:
+    """Tells each gate which share of what can be left out is behind it; the shares hardly depend on the size."""
+    macs = account.conditional_macs(_PROBE)
+    of_gate = {name: macs[name] for name in backbone.gates()}
+    for name, leader in backbone.followers.items():
+        of_gate[leader] += macs[name]
+    for name, gate in backbone.gates().items():
+        gate.cost = of_gate[name] / sum(of_gate.values())
 
 
 def _labels(samples: Optional[Sequence[Any]], loss: nn.Module) -> Tensor:

@@ -8,21 +8,32 @@ from torch import Tensor
 from ..functional.graph import aggregate
 from ..functional.torch_versions import multiplies_in_tf32
 from .conditional import select
-from .live_maps import LiveMaps
+from .live_maps import LiveMaps, scaled
 from .node_maps import flatten, unflatten
+from .residual import Residual
 
 
 class BatchedMaps(LiveMaps):
     """What :class:`mmdyn.layers.live_maps.LiveMaps` computes, in a few operations a node whatever the number of images.
 
     Outputs stand in one buffer at the places of their images, zeros where a node is dead, and what a node reads is a
-    product over the nodes that are open for any image. The host reads one value a vertex: its incoming edges.
+    product over the nodes that are open for any image. The host reads one value a vertex: its incoming edges, and its
+    gate. What follows from them on the device is found there once more, since a list would have to be copied.
     """
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self._index: Optional[Tensor] = None  # the images that a node is alive for, on the device, if they are not all
+        self._index: Optional[Tensor] = None  # the images that a node is alive for, if they are not all
+        self._rows_that_run: Optional[Tensor] = None  # of these, the ones whose branch runs, if they are not all
         self._ran: Optional[Tensor] = None  # the last node's output
+
+    def _run_some(self, i: int, residual: Residual, x: Tensor) -> Tensor:
+        y = self._allocate(i, x, len(x))
+        y.copy_(x)
+        if any(self._runs):
+            part = select(x, self._rows_that_run)
+            y.index_copy_(0, self._rows_that_run, part + residual.branch(part).to(y.dtype))
+        return residual.activate(y)
 
     def _allocate(self, i: int, like: Tensor, number: int) -> Tensor:
         if self._buffer is None:
@@ -42,38 +53,45 @@ class BatchedMaps(LiveMaps):
             self._buffer[i].copy_(flatten(y, self.channels_last))
         return unflatten(self._buffer[i], self.shape, self.channels_last), range(len(self.adjacency))
 
-    def read(self, j: int) -> Tensor:
-        column = self.adjacency[:, :j, j]
-        weights = column.tolist()
-        self._images = [n for n, row in enumerate(weights) if any(row)]
-        self._index = None
+    def _find_images(self, columns: Tensor, gate: Optional[Tensor]) -> list[list[float]]:
+        weights = super()._find_images(columns, gate)
+        self._index = self._rows_that_run = None
         if 0 < len(self._images) < len(weights):
-            # Found on the device, too: a list would have to be copied there.
-            is_alive = (column > 0).any(dim=1).to(torch.uint8)
-            self._index = is_alive.argsort(descending=True, stable=True)[:len(self._images)]
-        return self._sum(column, weights)
+            is_alive = (columns > 0).any(dim=1)
+            if gate is not None and not self.whole_blocks:
+                is_alive = is_alive & (gate > 0)
+            self._index = _first_true(is_alive, len(self._images))
+        if not all(self._runs):
+            runs = gate if self._index is None else gate[self._index]
+            self._rows_that_run = _first_true(runs > 0, sum(self._runs))
+        return weights
 
-    def read_output(self) -> Tensor:
-        self._images, self._index = list(range(len(self.adjacency))), None
-        column = self.adjacency[:, :-1, -1]
-        out = self._sum(column, column.tolist())
+    def read_output(self, *, scale: Optional[Tensor]) -> Tensor:
+        columns = scaled(self.adjacency[:, :-1, -1], scale)
+        out = self._sum(columns, self._find_images(columns, None))
         # A view would keep the maps of all nodes as long as the stage's output is in use.
         return out.clone() if out.untyped_storage()._cdata == self._buffer.untyped_storage()._cdata else out
 
-    def _sum(self, column: Tensor, weights: list[list[float]]) -> Tensor:
+    def _sum(self, columns: Tensor, weights: list[list[float]]) -> Tensor:
         if not self._images:
             return self._buffer.new_empty(0, *self.shape[1:])
-        sources = [i for i, edges in enumerate(zip(*weights)) if any(edges)]
+        read = [weights[n] for n in self._images]
+        sources = [i for i, edges in enumerate(zip(*read)) if any(edges)]
         # A product would round what is only handed on.
-        if len(sources) == 1 and all(weights[n][sources[0]] == 1 for n in self._images) and \
+        if len(sources) == 1 and all(row[sources[0]] == 1 for row in read) and \
                 not multiplies_in_tf32(self._buffer):
             x = unflatten(self._buffer[sources[0]], self.shape, self.channels_last)
             x = x if self._index is None else select(x, self._index)
             return torch.relu(x) if self.rectify_inputs else x
         flat = self._buffer.new_empty(self._buffer.shape[1:])
         for number, (first, last) in enumerate(_spans(sources)):
-            aggregate(self._buffer[first:last], column[:, first:last], flat, add=number > 0)
+            aggregate(self._buffer[first:last], columns[:, first:last], flat, add=number > 0)
         return self._rectified(flat if self._index is None else flat.index_select(0, self._index))
+
+
+def _first_true(flags: Tensor, number: int) -> Tensor:
+    """The indices of the true ones, in ascending order, of which the host knows the number."""
+    return flags.to(torch.uint8).argsort(descending=True, stable=True)[:number]
 
 
 def _spans(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -18,12 +18,15 @@ class Decisions:
     Attributes:
         sizes: (N, 2) valid height and width of each image in input pixels, padding left out.
         input_size: (H, W) of the padded input.
-        gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs.
+        gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs (of a wired stage: unless no edge into it
+            is open).
         gate_logits: block name -> (N,) logits of the open probability.
         gate_features: block name -> (N, channels), what confidence gates classified.
         adjacency: stage name (``layer1``) -> (N, n+1, n+1) edge weights, strictly upper
             triangular; entry (i, j) is the weight with which node j reads node i.
         target_rates: block name -> target rate; only blocks that have one.
+        damage: (N,), how far the closed blocks have moved what the model makes of each image, where paired routes have
+            measured it; else None.
     """
 
     def __init__(self,
@@ -37,6 +40,7 @@ class Decisions:
         self.gate_logits: OrderedDict[str, Tensor] = OrderedDict()
         self.gate_features: OrderedDict[str, Tensor] = OrderedDict()
         self.adjacency: OrderedDict[str, Tensor] = OrderedDict()
+        self.damage: Optional[Tensor] = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -68,6 +72,7 @@ class Decisions:
         for group in _GROUPS:
             values = getattr(self, group)
             setattr(mapped, group, OrderedDict((k, function(v)) for k, v in values.items()))
+        mapped.damage = None if self.damage is None else function(self.damage)
         return mapped
 
     def __deepcopy__(self, memo: dict) -> 'Decisions':

@@ -27,9 +27,12 @@ class ForwardPass:
         target_rates: Block name -> target rate.
         threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
         observed: Whether hooks may keep the maps that pass from block to block.
+        exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
+            everything runs.
+        open_images: So many images, the first of the batch, run every block, and no gate is asked about them.
 
     Attributes:
-        decisions: What has been decided so far.
+        decisions: What has been decided so far, about the images after the open ones.
         stage_input: What the stage that runs has read. It may have left the backbone.
     """
 
@@ -41,7 +44,12 @@ class ForwardPass:
                  forced: Forced = None,
                  target_rates: Optional[dict[str, float]] = None,
                  threshold: Union[float, Tensor] = 0.0,
-                 observed: bool = True) -> None:
+                 observed: bool = True,
+                 exploration: Optional[float] = None,
+                 open_images: int = 0) -> None:
+        self.exploration = exploration
+        self.open_images = open_images
+        self._all_open = 0 < open_images == len(images)
         self.input_size = (images.shape[2], images.shape[3])
         self.skips = skips
         self.forced = forced
@@ -51,8 +59,8 @@ class ForwardPass:
         # What runs masked is to be one graph; and on a GPU, waiting costs more than averages with weights.
         self._reads_values = skips and images.device.type == 'cpu' and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
-        sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
-        self.decisions = Decisions(sizes, self.input_size, target_rates)
+        self._sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
+        self.decisions = Decisions(self._sizes[open_images:] if open_images else self._sizes, self.input_size, target_rates)
         self._sizes_on_host: Optional[list[list[int]]] = None
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._dtype = torch.promote_types(images.dtype, torch.float32)
@@ -90,7 +98,7 @@ class ForwardPass:
             weights = self.pooling_weights((features.shape[2], features.shape[3]))
             return weighted_pool(features, weights if images is None else weights[images])
         if self._sizes_on_host is None:
-            self._sizes_on_host = self.decisions.sizes.tolist()
+            self._sizes_on_host = self._sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]
         (height, width), feature_size = self.input_size, features.shape[2:]
         cells = [[-(-h * feature_size[0] // height), -(-w * feature_size[1] // width)] for h, w in sizes]
@@ -101,11 +109,10 @@ class ForwardPass:
         if self._unpadded or self._reads_values:
             return None
         if feature_size not in self._weights:
-            self._weights[feature_size] = pooling_weights(self.decisions.sizes, self.input_size, feature_size,
-                                                          self._dtype)
+            self._weights[feature_size] = pooling_weights(self._sizes, self.input_size, feature_size, self._dtype)
         return self._weights[feature_size]
 
-    def decide(self, name: str, gate: BaseGate, x: Tensor) -> Tensor:
+    def decide(self, name: str, gate: BaseGate, x: Tensor) -> Optional[Tensor]:
         """Lets a gate decide about a block, and keeps what it says.
 
         Args:
@@ -114,33 +121,57 @@ class ForwardPass:
             x: (N, C, h, w), the block's input.
 
         Returns:
-            (N,) decisions.
+            (N,) decisions; None if all images are open ones, and nobody was asked.
 
         Raises:
             ValueError: If decisions are forced and of another number of images.
         """
+        return None if self._all_open else self.decide_from(name, gate, self.pool(x))
+
+    def decide_from(self, name: str, gate: BaseGate, pooled: Tensor) -> Optional[Tensor]:
+        """:meth:`decide` from the average of the block's input, (N, C)."""
+        if self._all_open:
+            return None
         gates = list(self.decisions.gates.values())
         before = gates[-1] if gates else None
-        decision, logit, features = ask(gate, self.pool(x), before)
+        decision, logit, features = ask(gate, pooled[self.open_images:] if self.open_images else pooled, before)
         if self.forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
         self.decisions.gate_logits[name] = logit
         if features is not None:
             self.decisions.gate_features[name] = features
-        return decision
+        return self._of_all_images(decision)
+
+    def follow(self, name: str, leader: str) -> Optional[Tensor]:
+        """What the gate of another block has decided, for a block of the same group; as :meth:`decide`."""
+        if self._all_open:
+            return None
+        decision = self.decisions.gates[name] = self.decisions.gates[leader]
+        return self._of_all_images(decision)
+
+    def _of_all_images(self, decision: Tensor) -> Tensor:
+        return torch.cat([decision.new_ones(self.open_images), decision]) if self.open_images else decision
 
     def _force(self, name: str, decision: Tensor) -> Tensor:
         if isinstance(self.forced, str):
             forced = torch.full_like(decision, float(self.forced == 'open'))
         elif name in self.forced:
             forced = self.forced[name].to(decision)
+            if not forced.dim():  # the same for all images
+                forced = forced.expand_as(decision)
             if forced.shape != decision.shape:
                 raise ValueError(f'forced decisions of block {name!r} must have shape '
                                  f'{tuple(decision.shape)} for this batch, got {tuple(forced.shape)}')
         else:
             return decision
-        return straight_through(forced, decision)
+        # A value that asks for its own gradient gets it; others let the gate learn.
+        return forced if forced.requires_grad else straight_through(forced, decision)
+
+    def keep_adjacency(self, stage: str, adjacency: Tensor) -> None:
+        """Keeps the (N, n+1, n+1) adjacency of a wired stage, of the images after the open ones."""
+        if not self._all_open:
+            self.decisions.adjacency[stage] = adjacency[self.open_images:] if self.open_images else adjacency
 
     def forced_adjacency(self, stage: str, images: int) -> Optional[Tensor]:
         """(1 or N, n+1, n+1): what a wired stage is to use instead of its routers' decisions, if anything.

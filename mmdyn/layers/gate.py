@@ -1,15 +1,19 @@
 """The gates of residual blocks: learned by sampling (ConvNet-AIG, section 3.2), or taught by the classes."""
 from numbers import Real
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple, Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..functional.autocast import without_autocast
-from ..functional.gumbel import gumbel_gate, open_logit
+from ..functional.gumbel import gumbel_gate, logistic_noise, open_logit
+from ..functional.quantile import upper_quantile
+from .feature_norm import NORMS, normalise
+from .global_mean import global_mean
 
 POLICIES = ('argmax', 'sample', 'expected')
-NORMS = {'LN': nn.LayerNorm, 'BN': nn.BatchNorm1d, None: nn.Identity}
+ESTIMATORS = ('straight_through', 'reinmax', 'taught')
+MAX_HIDDEN_CHANNELS = 65536  # more is a slip of the pen, which would otherwise end in an allocator's words
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
 _FEATURE_BOUND = 65504.0
@@ -51,7 +55,13 @@ class BaseGate(nn.Module):
         open_probability: A number in [0, 1], or ``'calibrated'``: above a running quantile of the
             gate's own logits, so that the target share of images opens.
         target_rate: The wanted share of open images, or None.
+
+    Attributes:
+        cost: Multiply-adds of the blocks that the gate decides about, as shares of those of all gates (set by
+            :func:`mmdyn.attach`).
     """
+
+    cost: float = 1.0
 
     def __init__(self,
                  *,
@@ -102,18 +112,18 @@ class BaseGate(nn.Module):
         return (torch.sigmoid(logit) > self.open_probability).to(logit.dtype)
 
     @torch.no_grad()
-    def calibrate(self, share_above: Tensor, distance: Tensor) -> None:
+    def calibrate(self, excess: Tensor, distance: Tensor) -> None:
         """One step of the running quantile (stochastic approximation; Robbins & Monro, 1951).
 
         Args:
-            share_above: Share of the global batch whose logit lies above the quantile.
+            excess: Share of the global batch whose logit lies above the quantile, less the target rate.
             distance: Mean distance of these logits from the quantile.
         """
         self.calibration_steps += 1
         # Large steps at first, then few enough to follow a gate that is still learning.
         step = (1.0 / self.calibration_steps.float()).clamp(min=0.02)
         self.spread += step * (distance - self.spread)
-        self.quantile += 2 * step * self.spread * (share_above - self.target_rate)
+        self.quantile += 2 * step * self.spread * excess
 
 
 class Gate(BaseGate):
@@ -134,6 +144,11 @@ class Gate(BaseGate):
         norm: ``'LN'``, ``'BN'`` (the paper's), or None. A layer norm does not depend on the
             batch, which for detectors is often one or two images a GPU.
         temperature: Of the Gumbel relaxation.
+        estimator: What teaches the gate while training. ``'straight_through'`` (the paper's) and ``'reinmax'``
+            (:func:`mmdyn.functional.gumbel.reinmax_surrogate`): the gradient of the losses with respect to the sampled
+            decision. ``'taught'``: no gradient goes through the decision; ``mmdyn.TaughtGateLoss`` teaches the logit
+            to be the logarithm of what closing costs, so that all gates of a backbone share one threshold, the
+            running quantile, and the mean of their target rates is met by all together.
         **kwargs: Those of :class:`BaseGate`.
     """
 
@@ -143,10 +158,14 @@ class Gate(BaseGate):
                  hidden_channels: int = 16,
                  norm: Optional[str] = 'LN',
                  temperature: float = 1.0,
+                 estimator: str = 'straight_through',
                  **kwargs) -> None:
         super().__init__(**kwargs)
-        if not isinstance(hidden_channels, int) or hidden_channels < 1:
-            raise ValueError(f'gate hidden_channels must be a positive int, got {hidden_channels!r}')
+        if estimator not in ESTIMATORS:
+            raise ValueError(f'gate estimator must be one of {ESTIMATORS}, got {estimator!r}')
+        self.estimator = estimator
+        if not isinstance(hidden_channels, int) or not 1 <= hidden_channels <= MAX_HIDDEN_CHANNELS:
+            raise ValueError(f'gate hidden_channels must be an int in [1, {MAX_HIDDEN_CHANNELS}], got {hidden_channels!r}')
         if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
             raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
         if not check_number('gate temperature', temperature, 0.0):
@@ -159,10 +178,10 @@ class Gate(BaseGate):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Starts 87 % open whatever the image: sigmoid(2 - 0.1) (design, section 3)."""
+        """Starts 87 % open whatever the image: sigmoid(2 - 0.1); taught gates with closing at its typical cost."""
         nn.init.normal_(self.fc2.weight, std=0.001)
         with torch.no_grad():
-            self.fc2.bias.copy_(torch.tensor([0.1, 2.0]))
+            self.fc2.bias.copy_(torch.tensor([0.0, 0.0] if self.estimator == 'taught' else [0.1, 2.0]))
 
     def forward(self, pooled: Tensor) -> GateOutput:
         """Decides.
@@ -171,19 +190,15 @@ class Gate(BaseGate):
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
         with without_autocast(pooled):
-            hidden = torch.relu(self._normalise(self.fc1(_finite(pooled, self.fc1))))
+            hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
-            if self.training:
-                return GateOutput(gumbel_gate(logit, self.temperature, self.noise), logit)
-            return GateOutput(self._evaluate(logit), logit)
+            return GateOutput(self._sample(logit) if self.training else self._evaluate(logit), logit)
 
-    def _normalise(self, hidden: Tensor) -> Tensor:
-        # One image has no batch statistics: normalise it by the running ones.
-        if self.norm.training and len(hidden) == 1 and type(self.norm) is nn.BatchNorm1d:
-            norm = self.norm
-            return nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var,
-                                            norm.weight, norm.bias, eps=norm.eps)
-        return self.norm(hidden)
+    def _sample(self, logit: Tensor) -> Tensor:
+        if self.estimator != 'taught':
+            return gumbel_gate(logit, self.temperature, self.noise, reinmax=self.estimator == 'reinmax')
+        above = logit.detach() - self.quantile
+        return (above + self.noise * logistic_noise(above) > 0).to(logit.dtype)
 
 
 class ConfidenceGate(BaseGate):
@@ -232,6 +247,27 @@ class ConfidenceGate(BaseGate):
             logit = ordered[:, 1:].logsumexp(dim=1) - ordered[:, 0]
             decision = torch.ones_like(logit) if self.training else self._evaluate(logit)
             return GateOutput(decision, logit, features)
+
+
+@torch.no_grad()
+def share_threshold(gates: Sequence[Gate], logits: Tensor, targets: Sequence[float]) -> None:
+    """Moves the one threshold of taught gates to where together they let the mean of their targets of the cost run.
+
+    Args:
+        gates: L gates.
+        logits: (L, N), what they have said of this batch; while training, the noise that they decide with is added.
+        targets: L target rates.
+    """
+    gate = gates[0]
+    if gate.training and gate.noise:
+        logits = logits + gate.noise * logistic_noise(logits)
+    total = sum(gate.cost for gate in gates)
+    share = sum(gate.cost * target for gate, target in zip(gates, targets)) / total
+    costs = torch.cat([torch.full_like(row, gate.cost) for gate, row in zip(gates, logits)])
+    value = global_mean(upper_quantile(logits.flatten(), costs, share)[None, None])[0]
+    for gate in gates:
+        gate.calibration_steps += 1
+        gate.quantile += (1.0 / gate.calibration_steps.float()).clamp(min=0.05) * (value - gate.quantile)
 
 
 def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:

@@ -1,15 +1,19 @@
 """Stages whose blocks a gate opens or closes, image by image (ConvNet-AIG)."""
-from typing import Optional
+from functools import partial
+from itertools import compress
+from typing import Iterable, Optional
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..functional.gated_sum import gated_sum
-from .conditional import gather, portions, run_on_open
+from ..functional.gumbel import straight_through
+from ..functional.weighing import weigh
+from .conditional import gather, portions, run_on_open, select
 from .extension import Extension
 from .forward_pass import ForwardPass, require_pass
 from .gate import BaseGate
+from .gated_sum import gated_sum, is_plain
 from .residual import Residual
 
 
@@ -19,11 +23,13 @@ class GatedBlock(Extension):
     Where closed blocks are skipped, the branch runs on the open images only.
 
     Attributes:
-        gate: Decides from the block's input.
+        gate: Decides from the block's input; a block that follows a leader has none.
+        leader: Name of the block before it whose gate decides for it too, if the two are of one group.
     """
 
     prefix = 'Gated'
     gate: BaseGate
+    leader: Optional[str] = None
 
     def forward(self, x: Tensor, *, forward_pass: Optional[ForwardPass] = None) -> Tensor:
         """(N, C, H, W) -> (N, C', H', W').
@@ -32,13 +38,23 @@ class GatedBlock(Extension):
             TypeError: Without the pass that it is part of.
         """
         forward_pass = require_pass(forward_pass, f'the gated block {self.name_in_backbone!r}')
-        decision = forward_pass.decide(self.name_in_backbone, self.gate, x)
+        decision = self.decide(x, forward_pass)
+        if decision is None:
+            return super().forward(x)  # the block as MMDetection runs it
         residual = Residual(self)
-        if not forward_pass.skips or self.gate.policy == 'expected':
-            return _run_masked(residual, x, decision, with_cp=self.with_cp)
+        if forward_pass.exploration is not None:
+            return _run_explored(residual, x, decision, forward_pass.exploration)
+        if not forward_pass.skips:
+            return _run_masked(residual, x, decision)
         if torch.is_grad_enabled() or x.device.type != 'cpu':
-            return _run_gathered(residual, x, decision)
+            return _run_gathered(residual, x, decision, forward_pass)
         return _run_portions(residual, x, decision, forward_pass)
+
+    def decide(self, x: Tensor, forward_pass: ForwardPass) -> Optional[Tensor]:
+        """(N, C, H, W) -> (N,) decisions; None if every image runs the block without asking."""
+        if self.leader is not None:
+            return forward_pass.follow(self.name_in_backbone, self.leader)
+        return forward_pass.decide(self.name_in_backbone, self.gate, x)
 
 
 class GatedStage(Extension):
@@ -59,16 +75,64 @@ class GatedStage(Extension):
         return x
 
 
-def _run_masked(residual: Residual, x: Tensor, decision: Tensor, with_cp: bool) -> Tensor:
+def _run_masked(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
     """The branch runs on every image, and the decision multiplies it."""
-    if with_cp and x.requires_grad:
-        branch = checkpoint(residual.branch, x, use_reentrant=False)
+
+    def run(x: Tensor, decision: Tensor) -> Tensor:
+        return _add_branch(residual, x, residual.shortcut(x), decision)
+
+    return checkpoint(run, x, decision, use_reentrant=False) if residual.recomputes(x) else run(x, decision)
+
+
+def _add_branch(residual: Residual, x: Tensor, shortcut: Tensor, decision: Tensor) -> Tensor:
+    norm = residual.last_norm
+    if torch.is_grad_enabled() and is_plain(norm, residual.activation):
+        z = residual.branch_before_norm(x)
+        return gated_sum(shortcut, z, decision, norm, activated=residual.activation is not None)
+    return residual.activate(weigh(residual.branch(x), decision, shortcut))
+
+
+def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: float) -> Tensor:
+    """Training that skips: the branch runs on the open images, and on closed ones drawn to learn what opening is worth.
+
+    With frozen norms a closed image gives the branch's weights no gradient, so theirs is exact. Its decision's gradient
+    needs the branch: those drawn stand for the rest, and count 1 / exploration times; given the decisions, the gradient
+    is unbiased (design, section 11).
+    """
+    is_open = decision.detach() > 0
+    if decision.requires_grad:
+        runs = is_open | (torch.rand_like(decision) < exploration)
+        decision = straight_through(decision, torch.where(is_open, decision, decision / exploration))
     else:
-        branch = residual.branch(x)
-    return residual.activate(gated_sum(residual.shortcut(x), branch, decision))
+        runs = is_open
+    running = runs.tolist()
+    if all(running):
+        return _run_masked(residual, x, decision)
+    # Views that are put together again: their gradients are views too, and nothing is summed or filled with zeros.
+    images = x.split(1)
+    shortcuts = images if residual.projection is None else residual.shortcut(x).split(1)
+    closed = [image for image, runs_now in zip(shortcuts, running) if not runs_now]
+    if residual.projection is not None:
+        closed = residual.activate(torch.cat(closed)).split(1)
+    if not any(running):
+        return _with_zero_gradients(torch.cat(closed), [decision, *residual.block.parameters()])
+    x, decision = (torch.cat(list(compress(parts, running))) for parts in (images, decision.split(1)))
+    shortcut = x if residual.projection is None else torch.cat(list(compress(shortcuts, running)))
+    run = partial(_add_branch, residual)
+    if residual.recomputes(x):
+        run = partial(checkpoint, run, use_reentrant=False)
+    ran = run(x, shortcut, decision)
+    sources = iter(ran.to(closed[0].dtype).split(1)), iter(closed)
+    return torch.cat([next(sources[not runs_now]) for runs_now in running])
 
 
-def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
+def _with_zero_gradients(x: Tensor, unused: Iterable[Tensor]) -> Tensor:
+    """The same, but what was not used has gradients of zero and not none, as data-parallel training expects."""
+    nothing = [tensor.flatten()[:0].sum() for tensor in unused if tensor.requires_grad]
+    return x + sum(nothing).to(x.dtype) if nothing else x
+
+
+def _run_gathered(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:
     """The branch runs on the open images: a few large operations, with a backward pass."""
     branch, index = run_on_open(residual.branch, x, decision)
     if branch is None and residual.projection is None:
@@ -76,9 +140,10 @@ def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
     shortcut = residual.shortcut(x)
     if index is None:
         return residual.activate(branch + shortcut)
-    # A sum of its own in either case: hooks may have kept the shortcut, and the activation works in place.
-    shortcut = shortcut.clone() if branch is None else shortcut.index_add(0, index, branch.to(shortcut.dtype))
-    return residual.activate(shortcut)
+    out = forward_pass.writable(shortcut)
+    if branch is not None:  # sums put in their places, where `index_add` would add atomically
+        out.index_copy_(0, index, (branch + select(shortcut, index)).to(out.dtype))
+    return residual.activate(out)
 
 
 def _run_portions(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:

@@ -10,6 +10,8 @@ from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
 from mmdet.models.layers import InvertedResidual
 from torch import Tensor, nn
 
+from .forward_hooks import has_hooks
+
 
 class Residual:
     """Reads a block as ``activation(shortcut(x) + branch(x))``.
@@ -60,6 +62,32 @@ class Residual:
         """The branch from the output of :attr:`first_conv` on."""
         return self._rest(features)
 
+    def recomputes(self, x: Tensor) -> bool:
+        """Whether the block is to be computed again in the backward pass, as MMDetection's does."""
+        return bool(getattr(self.block, 'with_cp', False)) and x.requires_grad
+
+    @property
+    def last_norm(self) -> Optional[nn.Module]:
+        """The norm that ends the branch; None where something follows it, or somebody looks at what it is part of."""
+        block = self.block
+        if isinstance(block, InvertedResidual):
+            last = block.linear_conv
+            whole = has_hooks(last) or not isinstance(getattr(block, 'drop_path', None), (nn.Identity, type(None)))
+            return None if whole or not last.with_norm or last.with_activation else last.norm
+        if isinstance(block, BasicBlock):
+            return block.norm2
+        return None if block.with_plugins and block.after_conv3_plugin_names else block.norm3
+
+    def branch_before_norm(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W'), the branch up to :attr:`last_norm`."""
+        block = self.block
+        if isinstance(block, InvertedResidual):
+            return block.linear_conv.conv(self._before_last(self._head(x)))
+        out = block.relu(block.norm1(self.first_conv(x)))
+        if isinstance(block, BasicBlock):
+            return block.conv2(out)
+        return block.conv3(self._bottleneck_middle(out))
+
     def shortcut(self, x: Tensor) -> Tensor:
         """Identity, or the block's projection."""
         return x if self.projection is None else self.projection(x)
@@ -79,9 +107,13 @@ class Residual:
 
     def _bottleneck_rest(self, out: Tensor) -> Tensor:
         block = self.block
-        out = self._plugins(block.relu(block.norm1(out)), 'after_conv1_plugin_names')
-        out = self._plugins(block.relu(block.norm2(block.conv2(out))), 'after_conv2_plugin_names')
+        out = self._bottleneck_middle(block.relu(block.norm1(out)))
         return self._plugins(block.norm3(block.conv3(out)), 'after_conv3_plugin_names')
+
+    def _bottleneck_middle(self, out: Tensor) -> Tensor:
+        block = self.block
+        out = self._plugins(out, 'after_conv1_plugin_names')
+        return self._plugins(block.relu(block.norm2(block.conv2(out))), 'after_conv2_plugin_names')
 
     def _plugins(self, out: Tensor, position: str) -> Tensor:
         block = self.block
@@ -90,13 +122,15 @@ class Residual:
     def _inverted_rest(self, out: Tensor) -> Tensor:
         return self._after_head(_after_conv(self._head)(out))
 
-    def _after_head(self, out: Tensor) -> Tensor:
+    def _before_last(self, out: Tensor) -> Tensor:
         block = self.block
         if block.with_expand_conv:
             out = block.depthwise_conv(out)
-        if block.with_se:
-            out = block.se(out)
-        out = block.linear_conv(out)
+        return block.se(out) if block.with_se else out
+
+    def _after_head(self, out: Tensor) -> Tensor:
+        block = self.block
+        out = block.linear_conv(self._before_last(out))
         return block.drop_path(out) if block.with_res_shortcut else out
 
 

@@ -56,7 +56,7 @@ class ComputeBudgetLoss(nn.Module):
     def forward(self, decisions: Decisions, account: Account) -> Optional[Tensor]:
         """Returns the scalar loss, the same on every rank; None where nothing can be left out."""
         conditional = account.conditional_macs(decisions.input_size)
-        if not conditional:
+        if not conditional or not (decisions.gates or decisions.adjacency):
             return None
         dense_macs = account.dense_macs(decisions.input_size)
         costs = torch.stack(account.batch_gmacs(decisions))

@@ -39,7 +39,7 @@ class TargetRateLoss(nn.Module):
     def forward(self, decisions: Decisions) -> Optional[Tensor]:
         """Returns the scalar loss, the same on every rank; None where no block has a target."""
         targets = decisions.target_rates
-        if not targets:
+        if not targets or not decisions.gates:
             return None
         rates = global_mean(torch.stack([decisions.gates[name] for name in targets]))
         rates = self._smooth(rates)

@@ -9,8 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
+from matplotlib.text import Text
 
 from .inference_graph import InferenceGraph, Stage
+from .labels import place_labels
 from .prediction import Prediction
 from .wired_stage import draw_matrix, draw_wires, edge_colour
 
@@ -18,6 +20,7 @@ from .wired_stage import draw_matrix, draw_wires, edge_colour
 RUN, FAINT, DARK = '#0072B2', '#999999', '#333333'
 BOX_COLOURS = ('#E69F00', '#56B4E9', '#F0E442', '#CC79A7', '#009E73', '#D55E00')
 _DPI = 100
+_LABEL_PADDING = 0.8  # points around the text of a label
 # Widths in inches: of the column of the image; the least and the most for the blocks, or for the nodes with their arcs,
 # where the headings need the least; of the matrix beside them.
 _LEFT, _LEAST, _MOST, _MATRIX = 3.4, 2.5, 9.0, 2.2
@@ -103,19 +106,29 @@ def _draw_left(figure: Figure, graph: InferenceGraph, image: np.ndarray, predict
 def _draw_image(axes: Axes, image: np.ndarray, prediction: Prediction, title: str) -> None:
     axes.set_anchor('NW')
     axes.imshow(image, interpolation='nearest' if max(image.shape) < 100 else 'antialiased')
+    axes.apply_aspect()  # before which nothing has a size in pixels of the image
+    labels = []
     for box, text, kind in zip(prediction.boxes, prediction.texts, prediction.kinds):
         colour = BOX_COLOURS[kind % len(BOX_COLOURS)]
         x1, y1, x2, y2 = box
         axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.8))
-        # Outside the box, or inside and flush right at the borders that would cut it off.
-        at_top, at_right = y1 < 0.07 * image.shape[0], x1 > 0.7 * image.shape[1]
-        axes.text(x2 if at_right else x1, y1, text, fontsize=6.5, va='top' if at_top else 'bottom',
-                  ha='right' if at_right else 'left', color='black', clip_on=True,
-                  bbox=dict(fc=colour, ec='none', pad=0.8, alpha=0.85))
+        labels.append(axes.text(0, 0, text, fontsize=6.5, va='top', color='black', clip_on=True,
+                                bbox=dict(fc=colour, ec='none', pad=_LABEL_PADDING, alpha=0.85)))
+    for label, position in zip(labels, place_labels(prediction.boxes, _label_sizes(axes, labels), image.shape[:2])):
+        label.set_position(position)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_title(title if len(title) <= 40 else f'...{title[-37:]}', fontsize=9, loc='left')
     axes.set_xlabel(prediction.caption, fontsize=9, loc='left')
+
+
+def _label_sizes(axes: Axes, labels: list[Text]) -> np.ndarray:
+    """(K, 2) widths and heights in pixels of the image, with their padding."""
+    extents = [label.get_window_extent() for label in labels]
+    padding = 2 * _LABEL_PADDING * _DPI / 72
+    sizes = np.array([(extent.width + padding, extent.height + padding) for extent in extents]).reshape(-1, 2)
+    scale = axes.transData.transform([[0, 0], [1, 0]])
+    return sizes / (scale[1, 0] - scale[0, 0])
 
 
 def _draw_cost(axes: Axes, graph: InferenceGraph) -> None:
@@ -137,7 +150,7 @@ def _legend(graph: InferenceGraph) -> list[Artist]:
     return [
         _dot(RUN, RUN, 'node that ran'),
         *[_dot(DARK, DARK, 'node that always runs')] * always,
-        _dot('white', FAINT, 'dead node: no open edge into it'),
+        _dot('white', FAINT, 'node that did not run'),
         Line2D([], [], color=edge_colour(0.9), lw=2.6, label='edge of high weight'),
         Line2D([], [], color=edge_colour(0.3), lw=1.0, label='edge of low weight'),
         Patch(fc='white', ec=FAINT, label='closed edge (white in the matrix)'),

@@ -1,6 +1,7 @@
 """Reading checkpoints: what mmengine writes comes back, and what carries code does not run."""
 import os
 import pickle
+import re
 from collections import Counter, OrderedDict
 
 import numpy as np
@@ -99,14 +100,32 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, zipped, share):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize('content', [b'<html>404</html>', bytes(100), os.urandom(1000), b'PK\x03\x04' + bytes(60)])
+@pytest.mark.parametrize('content', [bytes(100), os.urandom(1000), b'PK\x03\x04' + bytes(60)])
 def test_what_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / 'a.pth').write_bytes(content)
     with pytest.raises(CheckpointError, match='a.pth is corrupted, cut off or not a checkpoint'):
         read_checkpoint(tmp_path / 'a.pth')
 
 
+@pytest.mark.parametrize('content, beginning', [
+    ('<html>404</html>', '<html>404</html>'), ('# mmdyn\n\nDynamic backbones', '# mmdyn Dynamic backbones'),
+    ('größe ' * 400, 'größe größe größe größe größe größe größ')])
+def test_text_is_called_so(tmp_path, content, beginning):
+    (tmp_path / 'a.pth').write_text(content, encoding='utf-8')
+    with pytest.raises(CheckpointError, match=f"found text in .*a.pth: it begins '{re.escape(beginning)}'"):
+        read_checkpoint(tmp_path / 'a.pth')
+
+
+def test_nobody_is_told_to_switch_the_check_off(tmp_path):
+    (tmp_path / 'a.pth').write_bytes(bytes(100))
+    with pytest.raises(CheckpointError) as caught:
+        read_checkpoint(tmp_path / 'a.pth')
+    assert 'weights_only' not in str(caught.value)
+
+
 def test_other_bad_files_say_what_was_expected(tmp_path):
+    with pytest.raises(CheckpointError, match='found a folder at'):
+        read_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match='found nothing at'):
         read_checkpoint(tmp_path / 'none.pth')
     (tmp_path / 'empty.pth').touch()

@@ -92,6 +92,13 @@ def test_all_problems_come_at_once_and_evaluators_too(root: Path) -> None:
         assert key in str(caught.value)
 
 
+def test_a_config_may_say_where_its_data_come_from(root: Path) -> None:
+    cfg = coco_config(root, ann_file='none.json')
+    cfg.data_source = 'python make_data.py data'
+    with pytest.raises(InputError, match="none.json\nThe config's own data: python make_data.py data$"):
+        check_datasets(cfg, ('train', ))
+
+
 def test_a_test_set_may_come_without_ground_truth(root: Path) -> None:
     (root / ANN_FILE).write_text(json.dumps(dict(images=COCO['images'], categories=COCO['categories'])))
     cfg = coco_config(root)

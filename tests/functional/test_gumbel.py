@@ -58,3 +58,17 @@ def test_gradient_is_that_of_the_relaxed_sample():
     gumbel_gate(logit, temperature=2.0, noise=0.0).sum().backward()
     soft = torch.sigmoid(logit.detach() / 2)
     torch.testing.assert_close(logit.grad, soft * (1 - soft) / 2)
+
+
+def test_reinmax_has_the_mean_of_the_derivatives_at_both_ends():
+    """The expected gradient of a quadratic loss, where the trapezoid's rule is exact, equals the true one."""
+    torch.manual_seed(0)
+    for value, noise in ((-1.0, 1.0), (0.5, 1.0), (1.9, 2.0)):
+        logit = torch.full((400_000, ), value, dtype=torch.float64, requires_grad=True)
+        decision = gumbel_gate(logit, noise=noise, reinmax=True)
+        loss = (3 * decision - 2 * decision.square()) + 0.4 * decision  # L(1) - L(0) = 1.4
+        loss.sum().backward()
+        p = torch.sigmoid(torch.tensor(value / noise, dtype=torch.float64))
+        wanted = p * (1 - p) / noise * 1.4
+        error = logit.grad.std() / len(logit)**0.5
+        assert abs(logit.grad.mean() - wanted) < 4 * error

@@ -1,4 +1,6 @@
 """CalibrationHook: evaluation opens at the target rate, and the checkpoint knows it."""
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.registry import DATASETS
@@ -19,14 +21,17 @@ class BrightPictures(Pictures):
         self.images = self.images * 0.5 + 1
 
 
-def trained(tmp_path, *, lr=0.01, hooks=(), metric=None, **options):
+def trained(tmp_path, *, constant=(), lr=0.01, hooks=(), metric=None, **options):
     runner = toy_runner(tmp_path, BACKBONE, iters=4, metric=metric, hooks=[
         dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss')]),
         dict(type='mmdyn.CalibrationHook', **options), *hooks],
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)))
     runner.model.init_weights()
-    for gate in runner.model.backbone.deciders():
-        torch.nn.init.normal_(gate.fc2.weight)  # gates that tell images apart
+    for name, gate in runner.model.backbone.gates().items():
+        if name not in constant:
+            torch.nn.init.normal_(gate.fc1.weight)
+            torch.nn.init.normal_(gate.fc2.weight)  # tells images apart
+            torch.nn.init.zeros_(gate.fc2.bias)
     runner.train()
     return runner
 
@@ -68,6 +73,15 @@ def test_quantiles_belong_to_the_averaged_weights_that_are_evaluated_and_saved(t
     seen['checkpoint'] = torch.stack([gate.mean() for gate in backbone.decisions.gates.values()])
     for name, rates in seen.items():
         assert (rates - targets).abs().max() <= 0.125, (name, rates)
+
+
+@pytest.mark.parametrize('constant', [[], ['layer1.0', 'layer1.1', 'layer2.0', 'layer2.1']])
+def test_gates_that_no_quantile_can_help_are_named_once(tmp_path, constant):
+    runner = trained(tmp_path, constant=constant, interval=1, num_batches=4)
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert log.count('Calibration cannot help there') == bool(constant)
+    if constant:
+        assert 'The decisions of layer1.0, layer1.1, layer2.0, layer2.1 hardly depend on the image' in log
 
 
 def test_training_goes_on_in_training_mode(tmp_path):

@@ -42,7 +42,7 @@ def test_calibration_opens_for_the_target_share_of_images(target):
         for _ in range(400):
             logit = gate(torch.randn(64, 16))[1]
             offset = logit - gate.quantile
-            gate.calibrate((offset > 0).float().mean(), offset.abs().mean())
+            gate.calibrate((offset > 0).float().mean() - target, offset.abs().mean())
         rate = gate.eval()(torch.randn(20_000, 16))[0].mean().item()
     assert abs(rate - target) < 0.03
 
@@ -76,7 +76,7 @@ def test_infinite_and_half_precision_features_give_finite_logits():
     (dict(open_probability='auto'), "'calibrated', got 'auto'"),
     (dict(temperature=0), 'temperature must be above 0'),
     (dict(temperature=-1), 'temperature'),
-    (dict(hidden_channels=0), 'hidden_channels must be a positive int, got 0'),
+    (dict(hidden_channels=0), r'hidden_channels must be an int in \[1, 65536\], got 0'),
     (dict(norm='GN'), 'norm must be one of .*GN'),
 ])
 def test_bad_options_are_named(options, message):

@@ -5,151 +5,14 @@ import weakref
 
 import pytest
 import torch
-from mmdet.models.backbones.resnet import BasicBlock, Bottleneck
-from mmdet.models.layers import InvertedResidual
 from torch import nn
+from wired_cases import KINDS, SIZE, Pass, assert_same, blocks, gradients, naive, run
 
-from mmdyn.functional.graph import chain_adjacency, cut, cut_output
-from mmdyn.functional.pooling import cropped_pool, pooling_weights, weighted_pool
+from mmdyn.functional.graph import chain_adjacency
 from mmdyn.layers import node_maps
 from mmdyn.layers.batched_maps import BatchedMaps
-from mmdyn.layers.decisions import Decisions
-from mmdyn.layers.extension import extend
-from mmdyn.layers.live_maps import LiveMaps
 from mmdyn.layers.residual import Residual
-from mmdyn.layers.router import Router
-from mmdyn.layers.wired_stage import WiredBlock, WiredStage
 from mmdyn.layers.workspace import Workspace
-
-SIZE = (5, 7)
-CELLS = torch.tensor([[5, 7], [3, 4], [5, 2]])
-
-
-def blocks(kind, nodes=4, channels=8, threshold_spread=3.0):
-    if kind == 'bottleneck':
-        down = nn.Sequential(nn.Conv2d(3, channels, 1), nn.BatchNorm2d(channels))
-        made = [Bottleneck(3 if i == 0 else channels, channels // 4, downsample=None if i else down)
-                for i in range(nodes)]
-    elif kind == 'basic':
-        down = nn.Sequential(nn.Conv2d(3, channels, 1), nn.BatchNorm2d(channels))
-        made = [BasicBlock(3 if i == 0 else channels, channels, downsample=None if i else down)
-                for i in range(nodes)]
-    else:
-        made = [InvertedResidual(3 if i == 0 else channels, channels, 12, with_expand_conv=True)
-                for i in range(nodes)]
-    for i, block in enumerate(made):
-        block.router, block.node = Router(channels, [1.0] * (nodes - i), scale=2.0), i
-        nn.init.normal_(block.router.weight, std=threshold_spread)
-        nn.init.normal_(block.router.bias)
-    stage = nn.Sequential(*made).double()
-    for parameter in stage.parameters():
-        if parameter.dim() == 1:
-            nn.init.uniform_(parameter, 0.5, 1.5)
-    for i, block in enumerate(stage):
-        extend(block, WiredBlock, f'layer1.{i}')
-    stage.workspace = Workspace()
-    extend(stage, WiredStage, 'layer1')
-    return stage
-
-
-class Pass:
-    """What a stage needs of a forward pass, for maps of which CELLS are valid."""
-
-    def __init__(self, skips=False, threshold=0.4, forced=None, pool=None, number=3):
-        self.number = number
-        self.skips, self.threshold, self.forced = skips, threshold, forced
-        self.decisions = Decisions(CELLS, SIZE)
-        self._pool = pool
-
-    def pool(self, features, images=None):
-        if self._pool is not None:
-            return self._pool(features)
-        return self.cropped(features, images) if self.skips else self.weighted(features)
-
-    def forced_adjacency(self, stage, images):
-        return self.forced
-
-    def pooling_weights(self, size):
-        return None if self._pool is not None else weights_of(size)[:self.number]
-
-    def weighted(self, features):
-        return weighted_pool(features, weights_of(features.shape[2:])[:len(features)])
-
-    def cropped(self, features, images=None):
-        cells = CELLS.tolist()
-        return cropped_pool(features, cells[:len(features)] if images is None else [cells[n] for n in images])
-
-
-def weights_of(size):
-    return pooling_weights(CELLS, SIZE, size)
-
-
-def run(stage, x, node, *, with_cp=False, **kwargs):
-    stage.whole_blocks = node == 'block'
-    for block in stage:
-        block.with_cp = with_cp
-    forward_pass = Pass(number=len(x), **kwargs)
-    return stage(x, forward_pass=forward_pass), forward_pass.decisions.adjacency['layer1']
-
-
-def whole(block, x):
-    residual = Residual(block)
-    out = residual.branch(x)
-    return residual.activate(out + residual.shortcut(x)) if residual.has_shortcut else residual.activate(out)
-
-
-def naive(stage, x, node, threshold=0.4, forced=None):
-    """The same maths with stack, sum and autograd, keeping everything."""
-    residuals, nodes = [Residual(b) for b in stage], len(stage)
-    ys, alive = [whole(stage[0], x)], [torch.ones(len(x), dtype=torch.bool)]
-    rows, raw = [], []
-    for i in range(nodes):
-        if i > 0:
-            column = torch.stack([rows[k][:, i - k - 1] for k in range(i)], 1)
-            read = (torch.stack(ys, 1) * column[:, :, None, None, None]).sum(1)
-            alive.append((column > 0).any(1))
-            if node == 'block':
-                ys.append(whole(stage[i], read))
-            else:
-                if residuals[i].activation is not None:
-                    read = torch.relu(read)
-                ys.append(residuals[i].branch(read))
-        weights = stage[i].router(Pass().weighted(ys[i]))
-        rows.append(cut(weights[:, :-1], threshold, alive[i].double()[:, None]))
-        raw.append(weights[:, -1])
-    column = cut_output(torch.stack(raw, 1), threshold, torch.stack(alive, 1).double())
-    out = (torch.stack(ys, 1) * column[:, :, None, None, None]).sum(1)
-    if node == 'branch' and residuals[1].activation is not None:
-        out = torch.relu(out)
-    matrix = torch.zeros(len(x), nodes + 1, nodes + 1, dtype=x.dtype)
-    for i, row in enumerate(rows):
-        matrix[:, i, i + 1:nodes] = row
-    matrix[:, :nodes, nodes] = column
-    return out, matrix
-
-
-def gradients(function, stage, x):
-    stage.zero_grad()
-    x = x.clone().requires_grad_()
-    out, adjacency = function(stage, x)
-    generator = torch.Generator().manual_seed(1)
-    loss = (out * torch.randn(out.shape, dtype=out.dtype, generator=generator)).sum()
-    factors = torch.rand(adjacency.shape, dtype=out.dtype, generator=generator)
-    loss = loss + (adjacency * factors).sum()
-    loss.backward()
-    return out, adjacency, x.grad, {n: p.grad for n, p in stage.named_parameters()}
-
-
-def assert_same(ours, theirs):
-    for a, b in zip(ours[:3], theirs[:3]):
-        assert torch.allclose(a, b, rtol=1e-9, atol=1e-11), (a - b).abs().max()
-    for name, grad in theirs[3].items():
-        assert ours[3][name] is not None, name
-        wanted = torch.zeros_like(ours[3][name]) if grad is None else grad
-        assert torch.allclose(ours[3][name], wanted, rtol=1e-8, atol=1e-9), name
-
-
-KINDS = ['bottleneck', 'basic', 'inverted']
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -201,12 +64,6 @@ def test_gradcheck(node):
 
     values = [dict(stage.named_parameters())[n].detach().clone().requires_grad_() for n in names]
     assert torch.autograd.gradcheck(function, (x, *values), atol=1e-6, fast_mode=False)
-
-
-@pytest.fixture(params=[LiveMaps, BatchedMaps], ids=['CPU', 'GPU'])
-def live_maps(request, monkeypatch):
-    """At evaluation, what runs on CPUs and what runs on GPUs."""
-    monkeypatch.setattr('mmdyn.layers.wired_stage.LiveMaps', request.param)
 
 
 @pytest.mark.usefixtures('live_maps')

@@ -1,12 +1,12 @@
 """Data and a checkpoint for the tools."""
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+
+from mmdyn.demo.shapes import make_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = {name: str(ROOT / 'configs' / 'demo' / f'faster-rcnn_{name}-r18_fpn_shapes.py') for name in ('aig', 'dg')}
@@ -19,11 +19,10 @@ def configs() -> dict[str, str]:
 
 @pytest.fixture(scope='session')
 def data_options(tmp_path_factory) -> list[str]:
-    """Options that point a demo config at five small pictures."""
+    """Options that point a demo config at five small pictures, and three to train on."""
     root = tmp_path_factory.mktemp('shapes')
-    tool = ROOT / 'tools' / 'misc' / 'make_shapes_dataset.py'
-    subprocess.run([sys.executable, str(tool), str(root), '--train', '1', '--val', '5', '--size', '64'], check=True)
-    return ['--cfg-options', f'val_dataloader.dataset.data_root={root}/',
+    make_dataset(root, train=3, val=5, side=64, max_objects=6, seed=0)
+    return ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', f'val_dataloader.dataset.data_root={root}/',
             f'val_evaluator.0.ann_file={root}/annotations/instances_val2017.json']
 
 

@@ -39,12 +39,13 @@ def test_forced_decisions(run_tool):
 
 @pytest.mark.parametrize('arguments, message', [
     (["dict(type='mmdet.ResNet', depth=18)"], "expected a dynamic backbone, .* got type='mmdet.ResNet'"),
-    (["dict(type='mmdyn.Nothing')"], "got type='mmdyn.Nothing'"),
+    (["dict(type='mmdyn.Nothing')"], 'model.backbone.type: mmdyn has no Nothing; expected one of AIGMobileNetV2'),
     (['dict(type='], 'expected a backbone such as "dict'),
     (['nowhere.py'], 'found nothing at nowhere.py'),
     ([str(AIG), '--size', '16'], 'at least 32 x 32 pixels, the stride of this backbone, got 16 x 16'),
     ([str(AIG), '--open-rate', '1.5'], r'numbers in \[0, 1\], got 1.5'),
-    ([str(AIG), '--batch', '0'], 'must be at least 1'),
+    ([str(AIG), '--batch', '0'], '--batch expects at least 1, got 0'),
+    ([str(AIG), '--warm-up', '0'], '--warm-up expects at least 1, got 0'),
     ([str(AIG), '--decisions', 'chain'], "--decisions: decisions must be 'open', 'closed'"),
     ([str(AIG), '--whole-detector'], 'expects a config file of a detector'),
     ([str(AIG), '--static', "dict(type='mmdet.ResNet', depth=34, base_channels=8)"], 'it has others'),

@@ -1,7 +1,10 @@
 """open_rates.py: what it reads from a log, and what it refuses."""
 import json
 
+import numpy as np
 import pytest
+
+from mmdyn.analysis.open_rates import Rates, draw, read_targets
 
 TOOL = 'analysis_tools/open_rates.py'
 ROWS = [{'loss': 1.0, 'epoch': 1, 'iter': 40, 'step': 40}, {'open_rate/a': 0.9, 'open_rate/b': 0.8, 'step': 50},
@@ -23,6 +26,24 @@ def test_picture(run_tool, run_folder, name):
     out = run_tool(TOOL, run_folder / name)
     assert '2 reports up to iteration 100; the last: a 0.70, b 0.60' in out
     assert (run_folder / '20260101_000000' / 'vis_data' / 'open_rates.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_targets_are_those_of_the_config_that_the_run_has_written_down(tmp_path):
+    assert read_targets(tmp_path / 'config.py') == {}
+    (tmp_path / 'config.py').write_text("model = dict(type='FasterRCNN', backbone=dict(type='mmdyn.AIGResNet', depth=18, "
+                                        "target_rates=[1, .8, .5, 1, 1, 1, 1, None]))")
+    assert read_targets(tmp_path / 'config.py') == {'layer1.1': 0.8, 'layer2.0': 0.5}
+
+
+def test_each_block_is_drawn_beside_its_target():
+    training = Rates(['a', 'b'], np.array([50, 100]), np.array([[0.9, 0.8], [0.7, 0.6]]))
+    for targets in ({'a': 0.75, 'b': 0.25}, {'b': 0.25}, {}):
+        figure = draw(training, None, targets)
+        top, bottom, beside, *_ = figure.axes
+        assert [text.get_text() for text in beside.texts] == [f'{target:g}' for target in targets.values()]
+        lines = [line.get_ydata()[0] for line in top.lines if line.get_label() == 'mean of the targets']
+        assert lines == ([sum(targets.values()) / len(targets)] if targets else [])
+        assert beside.get_ylim() == bottom.get_ylim()  # block by block
 
 
 @pytest.mark.parametrize('text, message', [

@@ -1,5 +1,6 @@
 """What is published: the weights and nothing of the run, by a name that tells a changed file."""
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -53,6 +54,20 @@ def test_the_name_does_not_change_with_the_run_but_with_the_weights(checkpoint, 
         out = run_tool(TOOL, tmp_path / 'changed.pth', tmp_path / 'net')
         names.append(Path(re.match(r'\S+', out)[0].rstrip(':')).name)
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize('extension', ['safetensors', 'pth'])
+@pytest.mark.parametrize('umask, mode', [(0o022, 0o644), (0o007, 0o660)])
+def test_the_file_has_the_permissions_that_the_umask_gives(checkpoint, run_tool, tmp_path, extension, umask, mode):
+    if extension == 'safetensors':
+        pytest.importorskip('safetensors')
+    before = os.umask(umask)
+    try:
+        run_tool(TOOL, checkpoint[0], tmp_path / 'published' / 'net', '--format', extension)
+    finally:
+        os.umask(before)
+    written, = (tmp_path / 'published').iterdir()
+    assert written.stat().st_mode & 0o777 == mode
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from mmdyn.analysis.route_dump import read_dump
+from mmdyn.analysis.route_dump import order_classes, read_dump
+from mmdyn.analysis.route_sections import make_sections
 from mmdyn.cost import ImageCost
 from mmdyn.metrics.compute_report import ImageRecord, summarise, write_dump
 
@@ -39,6 +40,24 @@ def test_a_dump_is_read_as_it_was_written(tmp_path):
         edges = [weights[0, 1] > 0, weights[0, 2] > 0, weights[1, 2] > 0]
         assert dump.routes[n].tolist() == [*map(bool, row['ran']), *edges]
     assert dump.held.argmax(axis=1).tolist() == [0, 1, 2, 3] * 2 and dump.gmacs[0] == rows[0]['macs'] / 1e9
+
+
+def class_names(axes) -> list[str]:
+    """Labels of an axis that names classes, without what stands in brackets."""
+    labels = [[text.get_text().partition(' (')[0] for text in own.get_ticklabels()] for own in (axes.xaxis, axes.yaxis)]
+    return next(names for names in labels if set(names) <= set(CLASSES))
+
+
+def test_all_charts_show_the_classes_in_one_order(tmp_path):
+    dump = order_classes(read_dump(str(write(tmp_path / 'd.json'))))
+    blocks = dump.routes[:, :dump.blocks].sum(axis=1)
+    means = [blocks[dump.held[:, c]].mean() for c in range(4)]
+    assert means == sorted(means) and len(set(means)) > 1 and dump.classes[-1] == 'none'
+    sections = {section.name: section for section in make_sections(dump, None, permutations=10, clusters=3, seed=0)}
+    charts = [sections['heatmap'].figure.axes[0], sections['heatmap'].figure.axes[1],
+              sections['blocks_per_class'].figure.axes[0], sections['clusters'].figure.axes[1]]
+    assert [class_names(axes) for axes in charts] == [dump.classes[:4]] * 4
+    assert class_names(charts[0]) != CLASSES[:4]
 
 
 @pytest.mark.parametrize('options, parts', [
@@ -74,7 +93,7 @@ def test_groups(run_tool, tmp_path):
 
 @pytest.mark.parametrize('arguments, message', [
     (['--groups', 'animals', 'b=car'], '--groups expects NAME=CLASS,CLASS, got animals'),
-    (['--groups', 'a=dog', 'b=car'], 'no class dog; there are bird, cat'),
+    (['--groups', 'a=dog', 'b=car'], 'no class dog; there are bird, car, cat'),
     (['--groups', 'a=none', 'b=car'], 'no images of none in the dump'),
     (['--groups', 'a=bird', 'b=bird'], 'share no class, both have bird'),
     (['--clusters', '0'], '--clusters expects a number of at least 1, got 0'),

@@ -75,7 +75,7 @@ def spoilt(name, **changes):
     (lambda: spoilt('resnet18', **{'layer4.1.conv3.weight': torch.zeros(1)}), 'key layer4.1.conv3.weight'),
     (lambda: spoilt('resnet18', **{'layer4.1.conv1.weight': None}), r'stages of \[2, 2, 2, 1\] blocks'),
     (lambda: spoilt('resnet18', **{'layer1.0.conv2.weight': torch.zeros(64, 16, 3, 3)}), 'of another shape'),
-    (lambda: spoilt('regnet_x_400mf'), r'expected a RegNetX among .* 400\] channels'),  # MMDetection's has 384
+    (lambda: spoilt('regnet_x_400mf'), r'160, 400\] channels; .*nearest, regnetx_400mf, has .* 384\] channels'),
     (lambda: spoilt('regnet_x_1_6gf', **{'trunk_output.block1.block1-0.f.se.fc1.weight': torch.zeros(1)}),
      'unknown key trunk_output.block1.block1-0.f.se.fc1.weight'),
     (lambda: spoilt('mobilenet_v3_small'), "expected torchvision's ResNet, .*first key is features.0.0.weight"),

@@ -27,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--static', nargs=2, metavar=('CONFIG', 'CHECKPOINT'), help='a static model to set beside it')
     parser.add_argument('--out-dir', type=Path, metavar='FOLDER',
-                        help="default: work_dirs/<the config's name>/robustness")
+                        help='default: robustness beside the checkpoint')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')
     attack = parser.add_argument_group('classifiers')
     attack.add_argument('--attacks', nargs='+', choices=ATTACKS, default=list(ATTACKS))

@@ -20,7 +20,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('images', nargs='+', metavar='IMAGE', help='image files')
     parser.add_argument('--out-dir', type=Path, metavar='FOLDER',
-                        help="where to write (default: work_dirs/<the config's name>/inference_graphs)")
+                        help='where to write (default: inference_graphs beside the checkpoint)')
     parser.add_argument('--score-threshold', type=float, default=0.3, metavar='SCORE',
                         help='detections below it are not drawn (default: %(default)s)')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu', help='default: %(default)s')

@@ -6,6 +6,7 @@ Their code has a gate in every block, those that always run in the paper include
 kept, as target_rates=None or a number wants it; with it they are left out, as target_rates=dict(preset='paper', t=...)
 has none. Their gates use batch normalisation: gate=dict(norm='BN').
 """
+import argparse
 from functools import partial
 
 from mmdyn.converters.conversion import convert_file, converter_parser
@@ -13,11 +14,15 @@ from mmdyn.converters.convnet_aig import convert
 from mmdyn.engine import exit_on_bad_input
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     parser = converter_parser(__doc__)
     parser.add_argument('--always-run', choices=['paper'], metavar='paper',
                         help="leave out the gates of the blocks that always run in the paper's list")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
     with exit_on_bad_input():
         print(convert_file(args.src, args.dst, 'andreasveit/convnet-aig', partial(convert, always_run=args.always_run)))
 

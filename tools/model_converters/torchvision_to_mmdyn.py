@@ -6,13 +6,19 @@ ResNets and ResNeXts need no conversion to start from ('torchvision://resnet50' 
 along, and every key is accounted for. All were trained on RGB images with ImageNet's mean and standard deviation.
 regnet_x_400mf, wider than MMDetection's, is refused.
 """
+import argparse
+
 from mmdyn.converters.conversion import convert_file, converter_parser
 from mmdyn.converters.torchvision import convert
 from mmdyn.engine import exit_on_bad_input
 
 
+def parse_args() -> argparse.Namespace:
+    return converter_parser(__doc__).parse_args()
+
+
 def main() -> None:
-    args = converter_parser(__doc__).parse_args()
+    args = parse_args()
     with exit_on_bad_input():
         print(convert_file(args.src, args.dst, 'torchvision', convert))
 

@@ -1,0 +1,150 @@
+"""Two routes through a model for each image, without touching the model's heads."""
+import inspect
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones.dynamic_backbone import DynamicBackbone
+from ..functional.route_distance import DISTANCES
+from ..layers.gate import ConfidenceGate, check_number
+
+
+@dataclass(frozen=True)
+class Distance:
+    """What is compared between the routes.
+
+    Attributes:
+        module: Name of the module whose outputs are.
+        kind: A name in :data:`mmdyn.functional.route_distance.DISTANCES`.
+        weight: Of the distance in the loss, and in the damage.
+    """
+
+    module: str
+    kind: str = 'maps'
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in DISTANCES:
+            raise ValueError(f'kind of a distance must be one of {list(DISTANCES)}, got {self.kind!r}')
+        check_number('weight of a distance', self.weight, 0.0)
+
+    def between(self, opened: Any, routed: Any) -> Tensor:
+        """(N,): the mean over the levels."""
+        pairs = zip(_levels(opened), _levels(routed))
+        return self.weight * torch.stack([DISTANCES[self.kind](o.detach(), r) for o, r in pairs]).mean(dim=0)
+
+
+class PairedRoutes:
+    """A forward hook that sends a training batch through the model once more, with all blocks open.
+
+    Args:
+        model: A detector or classifier whose dynamic backbones have gates.
+        twice: Whether each image takes both routes; otherwise half of the batch is open.
+        routed_weight: Weight of the routed losses.
+        distances: What is compared; None for :func:`default_distance`.
+
+    Attributes:
+        active: Whether there are two routes now; otherwise all blocks run.
+
+    Raises:
+        ValueError: If the model has no gates to decide about routes, or no module of a distance's name.
+    """
+
+    def __init__(self, model: nn.Module, *, twice: bool = True, routed_weight: float = 0.5,
+                 distances: Optional[Sequence[Distance]] = None) -> None:
+        self.backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
+        gates = [gate for backbone in self.backbones for gate in getattr(backbone, 'gates', dict)().values()]
+        if not gates or any(isinstance(gate, ConfidenceGate) for gate in gates):
+            raise ValueError(f'paired routes need a backbone whose gates decide while training, {type(model).__name__} '
+                             f'has {"confidence gates" if gates else "none"}')
+        self.twice = twice
+        self.routed_weight = routed_weight
+        self.distances = [default_distance(model)] if distances is None and twice else list(distances or ())
+        self._parameters = [p for gate in gates for p in gate.parameters()]
+        self._signature = inspect.signature(model.forward)
+        self._seen: dict[str, Any] = {}
+        self._handles = [_module(model, name).register_forward_hook(self._keep(name))
+                         for name in {distance.module for distance in self.distances}]
+        # Before the losses on decisions: they are to read what the routed images' gates have decided.
+        self._handles.append(model.register_forward_hook(self, prepend=True, with_kwargs=True))
+        self.active = True
+
+    @property
+    def active(self) -> bool:
+        return self._active
+
+    @active.setter
+    def active(self, active: bool) -> None:
+        self._active = active
+        for backbone in self.backbones:
+            backbone.open_share = (0.0 if self.twice else 0.5) if active else 1.0
+
+    def remove(self) -> None:
+        """Takes the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+        for backbone in self.backbones:
+            backbone.open_share = 0.0
+
+    def _keep(self, name: str):
+        def keep(module: nn.Module, args: tuple, output: Any) -> None:
+            if module.training and torch.is_grad_enabled():
+                self._seen[name] = output
+
+        return keep
+
+    def __call__(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
+        routed, self._seen = self._seen, {}
+        bound = self._signature.bind(*args, **kwargs)
+        if not model.training or bound.arguments.get('mode') != 'loss' or not isinstance(output, dict):
+            return output
+        if not self.active:
+            # Nobody was asked; data-parallel wrappers expect a gradient of every parameter all the same.
+            return dict(output, loss_route_distance=sum(p.sum() for p in self._parameters) * 0.0)
+        if not self.twice:
+            return output
+        decisions = [backbone.decisions for backbone in self.backbones]
+        with ExitStack() as stack:
+            for backbone in self.backbones:
+                stack.enter_context(backbone.all_open())
+            open_output = model.forward(*args, **kwargs)
+        opened, self._seen = self._seen, {}
+        for backbone, decided in zip(self.backbones, decisions):
+            backbone.decisions = decided
+        output = {name: self._mean(open_output[name], value) for name, value in output.items()}
+        if self.distances:
+            moved = torch.stack([d.between(opened[d.module], routed[d.module]) for d in self.distances]).sum(dim=0)
+            output['loss_route_distance'] = moved.mean()
+            for decided in decisions:
+                decided.damage = moved.detach()
+        return output
+
+    def _mean(self, opened: Any, routed: Any) -> Any:
+        if isinstance(routed, (list, tuple)):
+            return [self._mean(*pair) for pair in zip(opened, routed)]
+        return (1 - self.routed_weight) * opened + self.routed_weight * routed
+
+
+def default_distance(model: nn.Module) -> Distance:
+    """The maps of a detector's neck, or backbone; a classifier's logits."""
+    if type(model).__module__.startswith('mmpretrain'):
+        return Distance('head', 'logits')
+    return Distance('neck' if getattr(model, 'neck', None) is not None else 'backbone')
+
+
+def _module(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        children = [child for child, _ in model.named_children()]
+        raise ValueError(f'distances: {type(model).__name__} has no module {name!r}; it has {children}') from None
+
+
+def _levels(output: Any) -> list[Tensor]:
+    """The tensors of an output: one, one a level, or, of heads that return several lists, the first list's."""
+    while isinstance(output, (list, tuple)) and isinstance(output[0], (list, tuple)):
+        output = output[0]
+    return list(output) if isinstance(output, (list, tuple)) else [output]

@@ -1,0 +1,70 @@
+"""Trains every image on two routes: all blocks open, and as the gates decide."""
+from typing import Any, Optional, Sequence
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+
+from ..layers.gate import check_number
+from ..registry import HOOKS
+from .paired_routes import Distance, PairedRoutes
+
+
+@HOOKS.register_module()
+class PairedRoutesHook(Hook):
+    """Keeps the network with all gates open as good as the static one, and makes it the teacher of the routes.
+
+    In form ``'twice'`` each image takes two routes in each iteration, all blocks open and as the gates decide. The loss
+    is the weighted mean of both routes' losses, plus the distance of what the routed images give to what the open ones
+    do (adaptive depth networks, NeurIPS 2024; in-place distillation, ICCV 2019). An iteration costs two. In form
+    ``'half'`` the first half of each batch runs open and the second as decided, at the cost of plain training; nothing
+    can be compared then.
+
+    The model's heads and losses are what they are: the model is called once for each route.
+
+    Where norms train, their running statistics see both routes.
+
+    Args:
+        form: ``'twice'`` or ``'half'``.
+        routed_weight: Weight of the routed losses in (0, 1); the open ones have the rest. Form ``'twice'``.
+        distances: Dicts ``module`` (name in the model), ``kind`` (``'maps'``, ``'logits'`` or ``'scores'``, see
+            :mod:`mmdyn.functional.route_distance`) and ``weight`` (1 by default). By default the maps of the neck, or
+            of the backbone where there is none; of a classifier the logits of its head. An empty list: none.
+        begin: Share of the training, in [0, 1], until which all blocks run and no gate is asked.
+
+    Raises:
+        ValueError, TypeError: Naming the option, what was expected and what came.
+    """
+
+    priority = 'NORMAL'
+
+    def __init__(self,
+                 *,
+                 form: str = 'twice',
+                 routed_weight: float = 0.5,
+                 distances: Optional[Sequence[dict]] = None,
+                 begin: float = 0.0) -> None:
+        if form not in ('twice', 'half'):
+            raise ValueError(f"form must be 'twice' or 'half', got {form!r}")
+        if form == 'half' and distances:
+            raise ValueError("form='half' has no image on both routes: expected no distances, got "
+                             f'{distances!r}')
+        self.form = form
+        self.routed_weight = check_number('routed_weight', routed_weight, 0.0, 1.0)
+        if self.routed_weight in (0.0, 1.0):
+            raise ValueError(f'routed_weight must lie between 0 and 1, got {routed_weight!r}')
+        self.distances = None if distances is None else [Distance(**options) for options in distances]
+        self.begin = check_number('begin', begin, 0.0, 1.0)
+        self.routes: Optional[PairedRoutes] = None
+
+    def before_train(self, runner) -> None:
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.routes = PairedRoutes(model, twice=self.form == 'twice', routed_weight=self.routed_weight,
+                                   distances=self.distances)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
+        self.routes.active = runner.iter >= self.begin * runner.max_iters
+
+    def after_train(self, runner) -> None:
+        if self.routes is not None:
+            self.routes.remove()
+            self.routes = None

@@ -1,0 +1,159 @@
+"""Paired routes: all gates open is plain training, the open route teaches, and wrong uses are named."""
+import copy
+
+import pytest
+import torch
+from toy import SMALL_AIG, Classifier, toy_runner
+
+import mmdyn
+from mmdyn.functional.route_distance import map_distance
+from mmdyn.hooks.paired_routes import Distance, PairedRoutes
+from test_attach import samples
+
+FROZEN = dict(SMALL_AIG, norm_eval=True)
+STATIC = dict(FROZEN, type='mmdet.ResNet')
+ATTACHED = dict(type='mmdyn.DynamicModelHook')
+
+
+def trained(tmp_path, backbone, hooks=(), force=None) -> dict:
+    """Four iterations from one set of weights; what they have become, but for the gates."""
+    torch.manual_seed(0)
+    start = Classifier(STATIC).state_dict()
+    runner = toy_runner(tmp_path, backbone, hooks=hooks)
+    runner.model.load_state_dict(start, strict=False)
+    runner.model.init_weights = lambda: None
+    if force is not None:
+        runner.model.backbone.force_decisions(force)
+    runner.train()
+    weights = runner.model.state_dict()
+    assert not torch.equal(weights['backbone.conv1.weight'], start['backbone.conv1.weight'])
+    return {name: value for name, value in weights.items() if '.gate.' not in name}
+
+
+@pytest.mark.parametrize('options', [dict(), dict(form='half')])
+def test_all_gates_open_is_plain_training(tmp_path, options):
+    plain = trained(tmp_path / 'plain', STATIC)
+    # Taught gates: straight through the others' decisions a gradient would reach what the gates read.
+    gated = dict(FROZEN, target_rates=0.5, gate=dict(estimator='taught'))
+    paired = trained(tmp_path / 'paired', gated, [ATTACHED, dict(type='mmdyn.PairedRoutesHook', **options)], 'open')
+    for name, value in plain.items():
+        torch.testing.assert_close(paired[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f'{name} {text}')
+
+
+@pytest.mark.parametrize('options', [dict(), dict(routed_weight=0.25), dict(twice=False)])
+def test_all_gates_open_has_the_gradients_of_plain_training(options):
+    """In double precision: the sums over maps may be taken in another order than a static block's."""
+    torch.manual_seed(0)
+    static = Classifier(STATIC).double().train()
+    model = Classifier(dict(FROZEN, target_rates=0.5, gate=dict(estimator='taught'))).double().train()
+    model.load_state_dict(static.state_dict(), strict=False)
+    PairedRoutes(model, **options)
+    mmdyn.attach(model)
+    model.backbone.force_decisions('open')
+    images, data = torch.randn(4, 3, 16, 16).double(), samples(4)
+    for each in (static, model):
+        each.parse_losses(each(images, data, mode='loss'))[0].backward()
+    for name, parameter in static.named_parameters():
+        wanted = parameter.grad
+        torch.testing.assert_close(model.get_parameter(name).grad, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_until_it_begins_training_is_plain_and_the_gates_have_zero_gradients(tmp_path):
+    plain = trained(tmp_path / 'plain', STATIC)
+    losses = dict(ATTACHED, losses=[dict(type='mmdyn.TargetRateLoss')])
+    paired = trained(tmp_path / 'paired', dict(FROZEN, target_rates=0.5),
+                     [losses, dict(type='mmdyn.PairedRoutesHook', begin=1.0)])
+    for name, value in plain.items():
+        assert torch.equal(value, paired[name]), name
+
+
+def paired_model(**options):
+    torch.manual_seed(1)
+    model = Classifier(dict(FROZEN, target_rates=0.5)).double().train()
+    routes = PairedRoutes(model, **options)
+    attachment = mmdyn.attach(model, [dict(type='mmdyn.TargetRateLoss')])
+    return model, routes, attachment
+
+
+def test_the_loss_is_the_mean_of_both_routes_and_their_distance():
+    model, routes, attachment = paired_model(routed_weight=0.25)
+    images, data = torch.randn(4, 3, 16, 16).double(), samples(4)
+    losses = model(images, data, mode='loss')
+    gates = {name: decision.detach() for name, decision in model.backbone.decisions.gates.items()}
+    damage = model.backbone.decisions.damage
+    attachment.remove()
+    routes.remove()
+    assert 0 < torch.stack(list(gates.values())).mean() < 1
+    features, values = {}, {}
+    for route, forced in (('open', 'open'), ('routed', gates)):
+        model.backbone.force_decisions(forced)
+        model.backbone.losses_attached = True
+        features[route] = model.backbone(images)[-1]
+        values[route] = model(images, data, mode='loss')['loss_cls']
+    torch.testing.assert_close(losses['loss_cls'], 0.75 * values['open'] + 0.25 * values['routed'])
+    wanted = map_distance(features['open'], features['routed'])
+    torch.testing.assert_close(losses['loss_route_distance'], wanted.mean())
+    torch.testing.assert_close(damage, wanted)
+    assert not damage.requires_grad
+
+
+def test_the_open_route_is_the_aim_and_is_not_drawn_to_the_other():
+    opened = torch.randn(2, 3, 4, 4, requires_grad=True)
+    routed = torch.randn(2, 3, 4, 4, requires_grad=True)
+    Distance('x').between(opened, routed).sum().backward()
+    assert opened.grad is None and routed.grad.abs().sum() > 0
+
+
+def test_half_of_a_batch_is_open_and_the_losses_see_the_rest():
+    model, _, _ = paired_model(twice=False)
+    model(torch.randn(6, 3, 16, 16).double(), samples(6), mode='loss')
+    assert len(model.backbone.decisions) == 3
+    assert all(len(gate) == 3 for gate in model.backbone.decisions.gates.values())
+
+
+def test_evaluation_and_the_network_afterwards_have_one_route():
+    model, routes, _ = paired_model(twice=False)
+    images = torch.randn(2, 3, 16, 16).double()
+    scores = model.eval()(images)
+    routes.remove()
+    assert torch.equal(scores, model(images))
+    model.train()(images, samples(2), mode='loss')
+    assert len(model.backbone.decisions) == 2
+
+
+def test_heads_that_give_lists_of_maps_are_compared_level_by_level():
+    head = [torch.randn(2, 3, n, n) for n in (4, 2)], [torch.randn(2, 12, n, n) for n in (4, 2)]
+    other = copy.deepcopy(head)
+    other[1][0].add_(1)  # boxes are not compared
+    scores = Distance('bbox_head', 'scores')
+    assert torch.equal(scores.between(head, other), torch.zeros(2))
+    other[0][1][1].add_(1)
+    first, second = scores.between(head, other)
+    assert first == 0 and second > 0
+
+
+def test_bad_options():
+    for options, message in [
+        (dict(form='both'), "form must be 'twice' or 'half', got 'both'"),
+        (dict(routed_weight=1), 'routed_weight must lie between 0 and 1, got 1'),
+        (dict(begin=2), 'begin must lie in'),
+        (dict(form='half', distances=[dict(module='neck')]), 'no image on both routes'),
+        (dict(distances=[dict(module='neck', kind='colours')]), "kind of a distance must be one of .* got 'colours'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            mmdyn.hooks.PairedRoutesHook(**options)
+
+
+def test_models_without_gates_and_modules_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match='paired routes need a backbone whose gates decide .* Classifier has none'):
+        PairedRoutes(Classifier({**{k: v for k, v in FROZEN.items()}, 'type': 'mmdet.ResNet'}))
+    with pytest.raises(ValueError, match='has confidence gates'):
+        PairedRoutes(Classifier(dict(FROZEN, gate=dict(num_classes=2))))
+    with pytest.raises(ValueError, match=r"no module 'neck'; it has \['data_preprocessor', 'backbone', 'head'\]"):
+        PairedRoutes(Classifier(dict(FROZEN, target_rates=0.5)), distances=[Distance('neck')])
+
+
+def test_one_image_a_batch_has_no_half():
+    model, _, _ = paired_model(twice=False)
+    with pytest.raises(ValueError, match='expected at least 2 images a batch, got 1'):
+        model(torch.randn(1, 3, 16, 16).double(), samples(1), mode='loss')

@@ -1,0 +1,115 @@
+"""Taught gates: they learn what closing costs, share one threshold, and meet their rate together."""
+import pytest
+import torch
+
+import mmdyn
+from mmdyn.backbones import AIGResNet
+from mmdyn.cost import CostAccount
+from mmdyn.layers.decisions import Decisions
+from mmdyn.layers.gate import Gate, share_threshold
+from mmdyn.losses import TaughtGateLoss
+
+SMALL = dict(depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1, ),
+             target_rates=[1, 0.5, 1, 0.5], gate=dict(estimator='taught'))
+
+
+def backbone_and_account():
+    torch.manual_seed(0)
+    backbone = AIGResNet(**SMALL).double()
+    backbone.losses_attached = True
+    return backbone, CostAccount(backbone)
+
+
+def test_the_deviance_is_least_where_the_gates_expect_the_damage():
+    backbone, account = backbone_and_account()
+    images = torch.randn(6, 3, 32, 32).double()
+    backbone(images)
+    decisions = backbone.decisions
+    shares = account.conditional_macs((32, 32))
+    shares = {name: macs / sum(shares.values()) for name, macs in shares.items()}
+    logits = {name: torch.randn(6).double().requires_grad_() for name in decisions.gates}
+    decisions.gate_logits.update(logits)
+    closed = {name: 1 - gate for name, gate in decisions.gates.items()}
+    damage = sum(closed[name] * shares[name] * logits[name].detach().exp() for name in logits)
+    unit = damage.mean() / sum(closed[name] * shares[name] for name in logits).mean()
+    decisions.damage = damage * 7  # whatever the unit of the measurement is
+    scaled = {name: (logit.detach() - unit.log()).requires_grad_() for name, logit in logits.items()}
+    decisions.gate_logits.update(scaled)
+    TaughtGateLoss()(decisions, account).backward()
+    for logit in scaled.values():
+        torch.testing.assert_close(logit.grad, torch.zeros(6).double(), atol=1e-12, rtol=0)
+
+
+def test_no_gradient_goes_through_a_taught_decision():
+    gate = Gate(4, estimator='taught', target_rate=0.5)
+    decision, logit, _ = gate(torch.randn(8, 4))
+    assert not decision.requires_grad and logit.requires_grad
+
+
+def test_gates_learn_which_images_closing_harms():
+    """Damage is known here: closing layer2.1 harms images of the first kind alone, closing layer1.1 none."""
+    torch.manual_seed(0)
+    gates = {name: Gate(4, estimator='taught', target_rate=0.5) for name in ('layer1.1', 'layer2.1')}
+    backbone = AIGResNet(**SMALL)
+    account, loss = CostAccount(backbone), TaughtGateLoss()
+    macs = account.conditional_macs((32, 32))
+    optimiser = torch.optim.Adam([p for gate in gates.values() for p in gate.parameters()], lr=0.01)
+    for _ in range(300):
+        kind = torch.randint(0, 2, (32, 1)).float()
+        pooled = torch.cat([kind, torch.randn(32, 3)], dim=1)
+        decisions = Decisions(torch.full((32, 2), 32), (32, 32))
+        for name, gate in gates.items():
+            decisions.gates[name], decisions.gate_logits[name], _ = gate(pooled)
+        decisions.damage = (1 - decisions.gates['layer2.1']) * (0.1 + 2 * kind[:, 0]) + 0.01 * torch.rand(32)
+        optimiser.zero_grad()
+        loss(decisions, account).backward()
+        optimiser.step()
+        share_threshold(list(gates.values()), torch.stack([*decisions.gate_logits.values()]).detach(), [0.5, 0.5])
+    assert macs['layer1.1'] == macs['layer2.1']
+    torch.manual_seed(1)
+    pooled = torch.cat([torch.arange(200).remainder(2)[:, None].float(), torch.randn(200, 3)], dim=1)
+    first, second = (gate.eval()(pooled)[1].detach() for gate in gates.values())
+    assert second[1::2].min() > second[::2].max() > first.max()
+    for gate in gates.values():
+        gate.open_probability = 'calibrated'
+    # Half of the cost may run: that is layer2.1 for all, and no layer1.1; at a quarter only for those it helps.
+    assert gates['layer1.1'](pooled)[0].mean() == 0 and gates['layer2.1'](pooled)[0][1::2].mean() == 1
+    for _ in range(200):
+        share_threshold(list(gates.values()), torch.stack([first, second]), [0.25, 0.25])
+    assert torch.equal(gates['layer2.1'](pooled)[0], pooled[:, 0])
+
+
+def test_the_threshold_is_one_and_the_share_of_the_cost_is_met():
+    torch.manual_seed(0)
+    gates = [Gate(4, estimator='taught', target_rate=rate, open_probability='calibrated') for rate in (0.2, 0.6)]
+    for gate, cost in zip(gates, (0.25, 0.75)):
+        gate.cost = cost
+        gate.eval()
+    logits = torch.stack([torch.randn(4000), torch.randn(4000) + 1])
+    for _ in range(3):
+        share_threshold(gates, logits, [0.2, 0.6])
+    assert gates[0].quantile == gates[1].quantile
+    spent = 0.25 * (logits[0] > gates[0].quantile).float().mean() + 0.75 * (logits[1] > gates[1].quantile).float().mean()
+    assert abs(spent - (0.25 * 0.2 + 0.75 * 0.6)) < 1e-3
+
+
+def test_resuming_keeps_the_unit():
+    loss = TaughtGateLoss()
+    loss._unit(torch.tensor([2.0, 4.0]), torch.tensor([0.5, 0.5]))
+    resumed = TaughtGateLoss()
+    resumed.load_state_dict(loss.state_dict())
+    more = torch.tensor([1.0, 1.0]), torch.tensor([0.1, 0.3])
+    assert torch.equal(loss._unit(*more), resumed._unit(*more))
+
+
+def test_what_is_missing_is_said():
+    backbone, account = backbone_and_account()
+    backbone(torch.randn(2, 3, 32, 32).double())
+    with pytest.raises(RuntimeError, match='mmdyn.PairedRoutesHook'):
+        TaughtGateLoss()(backbone.decisions, account)
+    with pytest.raises(ValueError, match='expected target_rates for all gated blocks, got None'):
+        AIGResNet(depth=18, gate=dict(estimator='taught'))
+    with pytest.raises(ValueError, match="estimator must be one of .* got 'guess'"):
+        AIGResNet(depth=18, gate=dict(estimator='guess'))
+    assert AIGResNet(**SMALL).needed_loss == 'mmdyn.TaughtGateLoss'
+    assert mmdyn.losses.TaughtGateLoss is TaughtGateLoss
