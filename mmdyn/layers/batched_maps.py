@@ -68,7 +68,8 @@ class BatchedMaps(LiveMaps):
 
     def read_output(self, *, scale: Optional[Tensor]) -> Tensor:
         columns = scaled(self.adjacency[:, :-1, -1], scale)
-        out = self._sum(columns, self._find_images(columns, None))
+        self._images, self._index = list(range(len(columns))), None
+        out = self._sum(columns, columns.tolist())
         # A view would keep the maps of all nodes as long as the stage's output is in use.
         return out.clone() if out.untyped_storage()._cdata == self._buffer.untyped_storage()._cdata else out
 

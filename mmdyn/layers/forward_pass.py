@@ -96,7 +96,7 @@ class ForwardPass:
             return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
         if not self._reads_values:
             weights = self.pooling_weights((features.shape[2], features.shape[3]))
-            return weighted_pool(features, weights if images is None else weights[images])
+            return weighted_pool(features, weights if len(features) == len(weights) else weights[images])
         if self._sizes_on_host is None:
             self._sizes_on_host = self._sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]

@@ -131,7 +131,7 @@ class LiveMaps:
     def read_output(self, *, scale: Optional[Tensor]) -> Tensor:
         """(N, C, H, W): the stage's output, scaled as in :meth:`read`. The other maps are given back."""
         columns, last = scaled(self.adjacency[:, :-1, -1], scale), self._flat[-1]
-        weights = self._find_images(columns, None)
+        weights, self._images = columns.tolist(), list(range(len(columns)))
         # In place in the last node's output, unless a hook may have kept it.
         if self.workspace is not None and len(last) == len(weights) and any(row[-1] for row in weights):
             for n, row in enumerate(weights):
