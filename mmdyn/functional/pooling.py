@@ -58,15 +58,16 @@ def pooling_weights(sizes: Tensor, input_size: tuple[int, int], feature_size: tu
     Returns:
         (N, h * w); each row sums to 1.
     """
-    rows, columns = (_axis_weights(*axis, dtype) for axis in zip(sizes.unbind(dim=1), input_size, feature_size))
-    return (rows[:, :, None] * columns[:, None, :]).flatten(1)
-
-
-def _axis_weights(sizes: Tensor, padded: int, cells: int, dtype: torch.dtype) -> Tensor:
     # Cell i is valid if it begins inside of the picture: i < ceil(size * cells / padded).
-    begins = torch.arange(0, padded * cells, padded, device=sizes.device)
-    valid = begins < (sizes * cells)[:, None]
-    return valid / valid.sum(dim=1, keepdim=True, dtype=dtype)
+    rows, columns = (torch.arange(0, padded * cells, padded, device=sizes.device) < (own * cells)[:, None]
+                     for own, padded, cells in zip(sizes.unbind(dim=1), input_size, feature_size))
+    return average_over(rows, columns, dtype)
+
+
+def average_over(rows: Tensor, columns: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(N, h) and (N, w), which rows and columns of a map are valid -> (N, h * w) weights that average over them."""
+    row_weights, column_weights = (valid / valid.sum(dim=1, keepdim=True, dtype=dtype) for valid in (rows, columns))
+    return (row_weights[:, :, None] * column_weights[:, None, :]).flatten(1)
 
 
 def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:

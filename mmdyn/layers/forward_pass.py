@@ -1,5 +1,5 @@
 """What the stages and blocks of a dynamic backbone share during one forward."""
-from typing import Mapping, Optional, Union
+from typing import Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ class ForwardPass:
         self._dtype = torch.promote_types(images.dtype, torch.float32)
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
 
-    def pool(self, features: Tensor, images: Optional[list[int]] = None) -> Tensor:
+    def pool(self, features: Tensor, images: Optional[Sequence[int]] = None) -> Tensor:
         """Averages over each image's valid part.
 
         Args:
@@ -91,11 +91,11 @@ class ForwardPass:
             self._pooled = None
         return maps
 
-    def _pool(self, features: Tensor, images: Optional[list[int]]) -> Tensor:
+    def _pool(self, features: Tensor, images: Optional[Sequence[int]]) -> Tensor:
         if self._unpadded:
             return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
-        if not self._reads_values:
-            weights = self.pooling_weights((features.shape[2], features.shape[3]))
+        weights = self.pooling_weights((features.shape[2], features.shape[3]))
+        if weights is not None:
             return weighted_pool(features, weights if len(features) == len(weights) else weights[images])
         if self._sizes_on_host is None:
             self._sizes_on_host = self._sizes.tolist()

@@ -84,7 +84,7 @@ class LiveMaps:
         self._buffer = like.new_empty(size) if self.workspace is None else self.workspace.take(like, size)
 
     def keep(self, i: int, y: Tensor) -> tuple[Tensor, Sequence[int]]:
-        """Keeps node i's output, which may be what a hook has made of it; returns what to decide from, and of which images."""
+        """Keeps node i's output, which a hook may have replaced; returns what to decide from, and of which images."""
         self._flat[i] = flatten(y, self.channels_last)
         return y, self._images
 

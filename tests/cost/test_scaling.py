@@ -11,7 +11,7 @@ SIZES = [(1, 1), (32, 32), (31, 65), (224, 225), (97, 480), (800, 1344)]
 ATTENTION = [dict(cfg=dict(type='NonLocal2d', reduction=2), stages=(False, False, True, False), position='after_conv2')]
 
 
-@pytest.mark.parametrize('config', AIG + DG, ids=lambda config: f"{config['type']}-{config.get('depth', config.get('arch'))}")
+@pytest.mark.parametrize('config', AIG + DG, ids=lambda config: '-'.join(map(str, list(config.values())[:2])))
 def test_costs_are_those_that_are_counted(config):
     costs = CostAccount(build(config))
     costs.prepare()
