@@ -92,11 +92,10 @@ def fit(image: Tensor, graph: OnnxSession) -> Tensor:
 
 def decisions_of(graph: OnnxSession, outputs: dict[str, Any], size: tuple[int, int]) -> Decisions:
     """What the graph says that it decided about one image of (H, W) pixels."""
-    decisions = Decisions(torch.tensor([size]), size)
-    prefix = 'adjacency_'
+    decisions, prefix = Decisions(torch.tensor([size]), size), 'adjacency_'
+    # A node of a wired stage, too, is given as a gate: whether it ran is known.
+    blocks = torch.from_numpy(outputs['blocks'])
+    decisions.gates = OrderedDict(zip(graph.metadata['blocks'], blocks.unbind(dim=1)))
     decisions.adjacency = OrderedDict((name.removeprefix(prefix), torch.from_numpy(value))
                                       for name, value in outputs.items() if name.startswith(prefix))
-    if not decisions.adjacency:
-        blocks = torch.from_numpy(outputs['blocks'])
-        decisions.gates = OrderedDict(zip(graph.metadata['blocks'], blocks.unbind(dim=1)))
     return decisions

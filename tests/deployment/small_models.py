@@ -104,7 +104,7 @@ def vary(backbone: nn.Module) -> None:
         for image in images(20)[:-1]:
             backbone(image)
         handle.remove()
-        if said and isinstance(decider, Router):
+        if said and isinstance(decider, Router) and backbone.threshold > 0:
             limit = edge_logit(backbone.threshold, backbone.edge_scale)
             decider.bias += limit - torch.cat(said).div(decider.scale).logit().median(dim=0).values
         elif said and hasattr(decider, 'fc2'):

@@ -1,4 +1,5 @@
 """tools/deployment/benchmark_onnx.py: the branches go where they are told, beside a static file."""
+import copy
 import json
 from pathlib import Path
 
@@ -18,10 +19,11 @@ def static_file(onnx_file, tmp_path_factory):
     """The same with one branch of each `If` in its place, so that nothing is left to be decided."""
     import onnx
     model = onnx.load(str(onnx_file[0]))
-    nodes = []
+    nodes, constants = [], {constant.name: constant for constant in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == 'If':
             body = next(attribute.g for attribute in node.attribute if attribute.name == 'then_branch')
+            constants |= {constant.name: constant for constant in body.initializer}
             nodes += [*body.node, onnx.helper.make_node('Identity', [body.output[0].name], list(node.output))]
         else:
             nodes.append(node)
@@ -29,6 +31,9 @@ def static_file(onnx_file, tmp_path_factory):
         node.name = ''  # those inside branches have names of their own
     del model.graph.node[:]
     model.graph.node.extend(nodes)
+    constants = list(map(copy.deepcopy, constants.values()))
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
     path = tmp_path_factory.mktemp('static') / 'static.onnx'
     onnx.save(model, str(path))
     return path
