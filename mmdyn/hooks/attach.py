@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
-from ..layers.global_mean import global_mean
-from ..layers.decisions import Decisions
 from ..registry import MODELS
 
 # Pixels of the input at which the costs of blocks are compared.
@@ -112,6 +110,7 @@ class Attachment:
                 continue
             self._require_classifier(backbone)
             suffix = f'_{i}' if i else ''
+            calibrated = decisions.average(backbone.calibration_rows()) if decisions.gates else None
             for loss in self.losses:
                 needs = []
                 if getattr(loss, 'needs_cost', False):
@@ -121,10 +120,9 @@ class Attachment:
                 value = loss(decisions, *needs)
                 if value is not None:
                     output[loss.name + suffix] = value
-            rates = _open_rates(decisions)
-            if rates is not None:
-                output['open_rate' + suffix] = rates.mean()
-            backbone.calibrate()
+            if decisions.gates:
+                output['open_rate' + suffix] = decisions.open_rates.detach().mean()
+            backbone.calibrate(calibrated)
 
     def _require_classifier(self, backbone: DynamicBackbone) -> None:
         """Gates that ask the model's classifier learn nothing without the loss that finds it."""
@@ -163,11 +161,3 @@ def _labels(samples: Optional[Sequence[Any]], loss: nn.Module) -> Tensor:
             return collect([getattr(sample, name) for sample in samples])
     raise ValueError(f'{type(loss).__name__} expects data samples with a gt_label each, as those of MMPretrain '
                      f'have; got {type(samples[0]).__name__ if samples else samples!r} without')
-
-
-@torch.no_grad()
-def _open_rates(decisions: Decisions) -> Optional[Tensor]:
-    """(L,) open rates of the gates over the global batch."""
-    if not decisions.gates:
-        return None
-    return global_mean(torch.stack(list(decisions.gates.values())))

@@ -254,7 +254,7 @@ class Aggregate(Function):
         ctx.exchange, ctx.dtypes, ctx.workspace = maps._exchange, (y.dtype, row.dtype), maps.workspace
         # Not on `ctx` itself: so autograd frees the maps once they are used, and whoever counts what is kept sees them.
         ctx.save_for_backward(maps.maps.data, scale)
-        return maps.aggregated(j), maps.maps.new_zeros(()).expand(maps.maps.shape)
+        return maps.aggregated(j), maps.maps.new_empty(()).expand(maps.maps.shape)
 
     @staticmethod
     @once_differentiable

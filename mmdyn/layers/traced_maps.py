@@ -48,7 +48,7 @@ class TracedMaps:
         self._outputs.append(y)
         self._rows.append(row)
         edges = torch.stack([row[:, j - i - 1] for i, row in enumerate(self._rows)], dim=1)
-        weights = straight_through(self.adjacency[:, :j, j], edges)
+        weights = straight_through(self.adjacency[:, :j, j].clone(), edges)  # other columns are still to be filled in
         x = _Aggregate.apply(torch.stack(self._outputs).flatten(2), weights).view(y.shape)
         if scale is not None:
             x = weigh(x, scale)
