@@ -56,13 +56,14 @@ def pool_cells(features: Tensor, weights: Tensor) -> Tensor:
 
 
 def image_sizes(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, 2) int64 heights and widths without padding, as ``valid_sizes``, in operations that are fast
-    in onnxruntime."""
-    filled = images.abs()
+    """(N, C, H, W) -> (N, 2) int64 heights and widths without padding: what ``valid_sizes`` gives, by sums over rows and
+    columns that are products with ones, the fastest that onnxruntime has."""
+    count, channels, height, width = images.shape
+    filled = images.abs().reshape(count, channels * height, width)
+    rows = (filled @ torch.ones(width, 1)).view(count, channels, height).sum(dim=1)
+    columns = (torch.ones(1, channels * height) @ filled).squeeze(1)
     sizes = []
-    for axis in (2, 3):
-        length = images.shape[axis]
-        content = filled.amax(dim=(1, 5 - axis)) > 0
-        last = (content * torch.arange(1, length + 1)).amax(dim=1)
+    for content, length in ((rows, height), (columns, width)):
+        last = ((content > 0) * torch.arange(1, length + 1)).amax(dim=1)
         sizes.append(torch.where(last > 0, last, length))
     return torch.stack(sizes, dim=1)

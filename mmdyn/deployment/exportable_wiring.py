@@ -36,6 +36,20 @@ class ExportableDG(ExportableBackbone):
         return [block.name_in_backbone for _, stage in self.backbone.stages() for block in stage if block.node > 0]
 
 
+class Rows(Wiring):
+    """A wiring that is read from its rows alone: nothing needs the matrix, which a graph would copy for each of them."""
+
+    def into(self, j: int) -> Tensor:
+        """(N, J) weights of the edges into vertex j, before its bound."""
+        return self._column if j == self.nodes else self._into(j)
+
+    def alive(self, i: int) -> Tensor:
+        if i == 0:
+            return super().alive(i)
+        alive = (self.into(i) > 0).any(dim=1).to(self.values.dtype)
+        return alive if self.whole_blocks or i not in self.gates else alive * self.gates[i]
+
+
 class Nodes:
     """The nodes of a wired stage in one forward. The first, its input, always runs, as a whole block.
 
@@ -50,8 +64,8 @@ class Nodes:
         self.name, self.whole_blocks, self.rectify = stage.name_in_backbone, stage.whole_blocks, stage.rectify_inputs
         self.gated = any(hasattr(block, 'gate') for block in stage)
         self.forward_pass, self.skip = forward_pass, skip
-        self.wiring = Wiring(len(stage), x, forward_pass.threshold, forward_pass.forced_adjacency(self.name, len(x)),
-                             whole_blocks=stage.whole_blocks, column_bound=stage.column_bound)
+        self.wiring = Rows(len(stage), x, forward_pass.threshold, forward_pass.forced_adjacency(self.name, len(x)),
+                           whole_blocks=stage.whole_blocks, column_bound=stage.column_bound)
         self._averages: list[Tensor] = []  # (N, C) of each node's output, if there are gates to read them
         first = Residual(stage[0])
         branch = first.branch(x)
@@ -117,7 +131,7 @@ class Nodes:
 
     def _edges(self, j: int) -> Tensor:
         """(N, J) weights of what vertex j reads."""
-        edges, scale = self.wiring.values[:, :j, j], self.wiring.scales.get(j)
+        edges, scale = self.wiring.into(j), self.wiring.scales.get(j)
         return edges if scale is None else edges * scale[:, None]
 
     def _read(self, edges: Tensor, outputs: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
