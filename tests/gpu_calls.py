@@ -2,7 +2,8 @@
 
 Under FakeTensorMode tensors have a device and no contents: what asks for a value raises, as do mixed devices.
 """
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Iterator
 from unittest import mock
 
 import numpy as np
@@ -97,6 +98,20 @@ _READS = dict(
     __float__=lambda tensor: 1.0,
     __int__=lambda tensor: 1,
     __index__=lambda tensor: 1)
+
+
+@contextmanager
+def autocast(dtype: torch.dtype) -> Iterator[None]:
+    """``torch.autocast('cuda', dtype)``, which would do nothing where there is no driver."""
+    device = ('cuda', ) if hasattr(torch, 'get_autocast_dtype') else ()  # since PyTorch 2.4
+    set_dtype = torch.set_autocast_dtype if device else torch.set_autocast_gpu_dtype
+    set_dtype(*device, dtype)
+    torch.set_autocast_enabled(*device, True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(*device, False)
+        torch.clear_autocast_cache()
 
 
 def can_pretend() -> bool:

@@ -9,28 +9,20 @@ from torch import Tensor
 _CACHE = 8 << 20
 
 
-def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor,
-                is_open: Tensor) -> tuple[Optional[Tensor], Optional[Tensor]]:
-    """Runs a function on those images of a batch whose decision is open.
-
-    The decisions are read by the host (one synchronisation on a GPU): what runs depends on them.
-    Nothing is copied when all images agree.
+def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor, index: Tensor) -> Optional[Tensor]:
+    """Runs a function on those images of a batch whose decision is open; nothing is copied when all are.
 
     Args:
         function: Takes (M, ...) images and returns (M, ...) results.
         images: (N, ...).
-        is_open: (N,), true or 1 where the image is to be run.
+        index: (M,) of the open ones, as of :meth:`mmdyn.layers.forward_pass.ForwardPass.open_index`.
 
     Returns:
-        The results and the (M,) indices of the images that they belong to. The indices are None
-        when every image ran; the results are None when none did.
+        The results; None when every image is closed.
     """
-    index = torch.nonzero(is_open).flatten()
-    if len(index) == len(images):
-        return function(images), None
-    if len(index) == 0:
-        return None, index
-    return function(select(images, index)), index
+    if not len(index):
+        return None
+    return function(images if len(index) == len(images) else select(images, index))
 
 
 def portions(images: Sequence[int], maps: Tensor) -> list[Sequence[int]]:

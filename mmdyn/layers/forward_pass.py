@@ -65,6 +65,7 @@ class ForwardPass:
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._dtype = torch.promote_types(images.dtype, torch.float32)
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
+        self._open_index: dict[Tensor, Tensor] = {}
 
     def pool(self, features: Tensor, images: Optional[Sequence[int]] = None) -> Tensor:
         """Averages over each image's valid part.
@@ -149,6 +150,12 @@ class ForwardPass:
             return None
         decision = self.decisions.gates[name] = self.decisions.gates[leader]
         return self._of_all_images(decision)
+
+    def open_index(self, decision: Tensor) -> Tensor:
+        """(N,) decisions -> (M,) indices of the open images, which the host waits for: once a gate, and not once a block."""
+        if decision not in self._open_index:
+            self._open_index[decision] = torch.nonzero(decision).flatten()
+        return self._open_index[decision]
 
     def _of_all_images(self, decision: Tensor) -> Tensor:
         return torch.cat([decision.new_ones(self.open_images), decision]) if self.open_images else decision

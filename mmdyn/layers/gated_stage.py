@@ -134,11 +134,12 @@ def _with_zero_gradients(x: Tensor, unused: Iterable[Tensor]) -> Tensor:
 
 def _run_gathered(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:
     """The branch runs on the open images: a few large operations, with a backward pass."""
-    branch, index = run_on_open(residual.branch, x, decision)
+    index = forward_pass.open_index(decision)
+    branch = run_on_open(residual.branch, x, index)
     if branch is None and residual.projection is None:
         return x  # the activation before has already done what this block's would do
     shortcut = residual.shortcut(x)
-    if index is None:
+    if len(index) == len(x):
         return residual.activate(branch + shortcut)
     out = forward_pass.writable(shortcut)
     if branch is not None:  # sums put in their places, where `index_add` would add atomically
