@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.visualization import Visualizer
 
 MARKERS = (
     'slow: takes more than about ten seconds',
@@ -41,6 +42,13 @@ def on_device(request: pytest.FixtureRequest) -> Iterator[None]:
     else:
         with torch.device(DEVICE):
             yield
+
+
+@pytest.fixture(autouse=True)
+def own_visualizer() -> Iterator[None]:
+    """mmengine keeps visualizers for the life of the process; a detector would draw with that of an earlier test."""
+    yield
+    Visualizer._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

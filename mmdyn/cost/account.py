@@ -140,6 +140,14 @@ class CostAccount:
                 macs[part.name] = macs.get(part.name, 0) + part.macs
         return macs
 
+    def gate_macs(self, input_size: tuple[int, int]) -> dict[str, int]:
+        """Gate's block name -> what an image of this size costs more if the gate opens, followers included."""
+        macs = self.conditional_macs(input_size)
+        of_gate = {name: macs[name] for name in self.backbone.gates()}
+        for name, leader in self.backbone.followers.items():
+            of_gate[leader] += macs[name]
+        return of_gate
+
     @torch.no_grad()
     def images(self, decisions: Decisions) -> list[ImageCost]:
         """What each image has cost, at the size that it would be padded to alone.

@@ -146,10 +146,7 @@ class Attachment:
 
 def _share_costs(backbone: DynamicBackbone, account: CostAccount) -> None:
     """Tells each gate which share of what can be left out is behind it; the shares hardly depend on the size."""
-    macs = account.conditional_macs(_PROBE)
-    of_gate = {name: macs[name] for name in backbone.gates()}
-    for name, leader in backbone.followers.items():
-        of_gate[leader] += macs[name]
+    of_gate = account.gate_macs(_PROBE)
     for name, gate in backbone.gates().items():
         gate.cost = of_gate[name] / sum(of_gate.values())
 
