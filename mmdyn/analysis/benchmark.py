@@ -204,6 +204,6 @@ def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequ
         content = [dict(asdict(row), efficiency=row.efficiency) for row in rows]
         json_file.write_text(json.dumps(content, indent=1) + '\n')
     parent = getattr(pair.static, 'backbone', pair.static)
-    memory_format = 'channels last' if channels_last else 'contiguous'
-    return (f'{type(pair.backbone).__name__} against {type(parent).__name__}, {device}, {amp or "float32"}, {memory_format}, '
+    maps = f"{amp or 'float32'}, {'channels last' if channels_last else 'contiguous'}"
+    return (f'{type(pair.backbone).__name__} against {type(parent).__name__}, {device}, {maps}, '
             f'{torch.get_num_threads()} threads, {clock} time, median of {runs} interleaved rounds\n\n{table(rows)}')

@@ -115,7 +115,7 @@ def test_what_reads_a_value_is_noticed():
 
 def test_what_is_copied_is_noticed():
     with FakeTensorMode(), Copies() as copies:
-        torch.ones(2).to('cuda') + torch.ones(2, device='cuda')
+        torch.ones(2, device='cpu').to('cuda') + torch.ones(2, device='cuda')
     assert len(copies.found) == 1 and 'cpu -> cuda' in copies.found[0]
 
 
