@@ -14,7 +14,11 @@ from mmengine.visualization import Visualizer
 MARKERS = (
     'slow: takes more than about ten seconds',
     'e2e: trains, evaluates or starts processes of its own',
+    'gpu: what only a GPU can show',
 )
+# Where the tests of these folders make their tensors and modules: MMDYN_TEST_DEVICE, or a GPU where there is one.
+DEVICE = os.environ.get('MMDYN_TEST_DEVICE') or ('cuda' if torch.cuda.is_available() else 'cpu')
+ON_DEVICE = ('functional', 'layers', 'backbones', 'losses')
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,6 +32,16 @@ def fixed_seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def on_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Unit tests run on the device that is asked for."""
+    if DEVICE == 'cpu' or request.path.parent.name not in ON_DEVICE:
+        yield
+    else:
+        with torch.device(DEVICE):
+            yield
 
 
 @pytest.fixture(autouse=True)
