@@ -3,17 +3,22 @@ import os
 import random
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.visualization import Visualizer
 
 MARKERS = (
     'slow: takes more than about ten seconds',
     'e2e: trains, evaluates or starts processes of its own',
+    'gpu: what only a GPU can show',
 )
+# Where the tests of these folders make their tensors and modules: MMDYN_TEST_DEVICE, or a GPU where there is one.
+DEVICE = os.environ.get('MMDYN_TEST_DEVICE') or ('cuda' if torch.cuda.is_available() else 'cpu')
+ON_DEVICE = ('functional', 'layers', 'backbones', 'losses')
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +32,23 @@ def fixed_seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def on_device(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Unit tests run on the device that is asked for."""
+    if DEVICE == 'cpu' or request.path.parent.name not in ON_DEVICE:
+        yield
+    else:
+        with torch.device(DEVICE):
+            yield
+
+
+@pytest.fixture(autouse=True)
+def own_visualizer() -> Iterator[None]:
+    """mmengine keeps visualizers for the life of the process; a detector would draw with that of an earlier test."""
+    yield
+    Visualizer._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -1,4 +1,5 @@
 """Several processes compute what one process does with the whole batch."""
+import math
 import random
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from torch.distributed.nn.functional import all_reduce
 from mmdyn import attach
 from mmdyn.engine import InputError, check_same_config, check_shares, leave_process_group
 from mmdyn.functional.graph import complete_adjacency
+from mmdyn.hooks.finite_losses import FiniteLosses
 
 pytestmark = pytest.mark.e2e
 
@@ -157,6 +159,12 @@ def run_rank(rank: int, folder: str) -> None:
     loader = torch.utils.data.DataLoader
     results['one image'] = complaint(check_shares, loader([0]))
     results['no batch'] = complaint(check_shares, loader([0] * 4, batch_size=5 if rank else 2, drop_last=True))
+    losses = FiniteLosses()
+    for iteration in range(1, 4):
+        losses.add(iteration, dict(loss=torch.tensor(math.nan if (rank, iteration) == (1, 2) else 1.0)))
+    with pytest.raises(FloatingPointError) as caught:
+        losses.check('work_dir')
+    results['not finite'] = str(caught.value)
     check_same_config(Config(dict(lr=0.1)))
     check_shares(loader([0, 0]))
     torch.save(results, Path(folder, f'{rank}.pth'))
@@ -201,6 +209,12 @@ def test_random_rates_with_norms_across_ranks_neither_hang_nor_drift(ranks, fami
     assert all(value.isfinite().all() for value in first.values())
     local = ('quantile', 'spread', 'running_', 'num_batches')
     assert not [name for name in first if not name.endswith(local) and not torch.equal(first[name], second[name])]
+
+
+def test_a_loss_of_one_rank_that_is_not_finite_stops_both(ranks):
+    first, second = (result['not finite'] for result in ranks)
+    assert 'because of iteration 2: a loss of another process is not finite' in first
+    assert 'because of iteration 2: loss is nan' in second
 
 
 def test_what_ranks_must_agree_on(ranks):

@@ -61,9 +61,12 @@ class BackbonePair:
         config: The dynamic backbone's.
         static: The static one's; by default that of the dynamic class's parent.
         device: Where to put them.
+        amp: The dtype of mixed precision, such as ``'float16'``; None for single precision.
     """
 
-    def __init__(self, config: dict, static: dict | None = None, device: str = 'cpu') -> None:
+    def __init__(self, config: dict, static: dict | None = None, device: str = 'cpu', amp: str | None = None) -> None:
+        self._autocast = dict(device_type=torch.device(device).type, enabled=amp is not None,
+                              dtype=getattr(torch, amp) if amp else None)
         dynamic_class(self._backbone_config(config))
         self._build(config, static)
         self.dynamic.to(device)
@@ -96,10 +99,12 @@ class BackbonePair:
         return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0)).to(device)
 
     def predict(self, model: nn.Module, inputs: Any) -> None:
-        model(inputs)
+        with torch.autocast(**self._autocast):
+            model(inputs)
 
     def loss(self, model: nn.Module, inputs: Any) -> Tensor:
-        return sum(features.square().mean() for features in model(inputs))
+        with torch.autocast(**self._autocast):
+            return sum(features.float().square().mean() for features in model(inputs))
 
     def train_step(self, model: nn.Module, inputs: Any) -> None:
         self.loss(model, inputs).backward()
@@ -155,10 +160,12 @@ class DetectorPair(BackbonePair):
         return self.dynamic.data_preprocessor(data, False)
 
     def predict(self, model: nn.Module, inputs: Any) -> None:
-        model(**inputs, mode='predict')
+        with torch.autocast(**self._autocast):
+            model(**inputs, mode='predict')
 
     def loss(self, model: nn.Module, inputs: Any) -> Tensor:
-        return model.parse_losses(model(**copy.deepcopy(inputs), mode='loss'))[0]
+        with torch.autocast(**self._autocast):
+            return model.parse_losses(model(**copy.deepcopy(inputs), mode='loss'))[0]
 
 
 def force_rate(backbone: DynamicBackbone, rate: float, batch: int, generator: torch.Generator, wiring: str) -> None:

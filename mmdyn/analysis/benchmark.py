@@ -131,16 +131,16 @@ def table(rows: list[Row]) -> str:
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def build_pair(config: str, static: str | None, device: str, *, whole_detector: bool) -> BackbonePair:
+def build_pair(config: str, static: str | None, device: str, amp: str | None, *, whole_detector: bool) -> BackbonePair:
     """The dynamic model that a config file or ``dict(type=...)`` names, and the static one beside it."""
     cfg = read_config_or_backbone(config)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     static = read_config_or_backbone(static).model.backbone if static else None
     if not whole_detector:
-        return BackbonePair(cfg.model.backbone, static, device)
+        return BackbonePair(cfg.model.backbone, static, device, amp)
     if 'type' not in cfg.model:
         raise InputError('--whole-detector expects a config file of a detector, got a backbone')
-    return DetectorPair(cfg.model, static, device)
+    return DetectorPair(cfg.model, static, device, amp)
 
 
 def check_numbers(size: Sequence[int], batch: Sequence[int], open_rate: Sequence[float], runs: int, warm_up: int) -> None:
@@ -172,7 +172,8 @@ def measure_pair(pair: BackbonePair, measure: Sequence[str], batch: Sequence[int
 
 def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequence[int], measure: Sequence[str],
             decisions: str | None, open_rate: Sequence[float], wiring: str, channels_last: bool, whole_detector: bool,
-            runs: int, warm_up: int, clock: str, threads: int | None, device: str, json_file: Path | None) -> str:
+            runs: int, warm_up: int, clock: str, threads: int | None, device: str, amp: str | None,
+            json_file: Path | None) -> str:
     """Measures what the options of tools/analysis_tools/benchmark.py ask for.
 
     Returns:
@@ -188,7 +189,7 @@ def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequ
     if threads:
         torch.set_num_threads(threads)
     with blame('the backbones cannot be built'):
-        pair = build_pair(config, static, device, whole_detector=whole_detector)
+        pair = build_pair(config, static, device, amp, whole_detector=whole_detector)
     check_size(pair.account, shape, '--size')
     if channels_last:
         for model in pair.models.values():
@@ -203,6 +204,6 @@ def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequ
         content = [dict(asdict(row), efficiency=row.efficiency) for row in rows]
         json_file.write_text(json.dumps(content, indent=1) + '\n')
     parent = getattr(pair.static, 'backbone', pair.static)
-    memory_format = 'channels last' if channels_last else 'contiguous'
-    return (f'{type(pair.backbone).__name__} against {type(parent).__name__}, {device}, {memory_format}, '
+    maps = f"{amp or 'float32'}, {'channels last' if channels_last else 'contiguous'}"
+    return (f'{type(pair.backbone).__name__} against {type(parent).__name__}, {device}, {maps}, '
             f'{torch.get_num_threads()} threads, {clock} time, median of {runs} interleaved rounds\n\n{table(rows)}')

@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..engine import InputError
-from .trained_model import build_model, load_weights, read_config
+from ..checkpoints import read_state_dict
+from ..cost import CostAccount
+from ..engine import InputError, check_weights
+from .closing_room import room
+from .trained_model import build_model, read_config
 from .training_images import training_images
 
 
@@ -19,12 +22,14 @@ class ClosingCost(NamedTuple):
         change: By how much the model's loss rises when the gate closes.
         at_open: What the derivative of the loss with respect to the decision says of that, where the gate is open.
         at_closed: The same where it is closed.
-        logit: What the gate says itself, all gates before it being open.
+        logit: What the gate says itself, all gates before it being open; NaN for gates that have not been trained.
+        share: Of the image's dense cost that is saved.
     """
     change: float
     at_open: float
     at_closed: float
     logit: float
+    share: float
 
     @property
     def at_both(self) -> float:
@@ -46,6 +51,7 @@ class ClosingCosts:
         if not self.backbone.gates():
             raise InputError(f'expected a backbone with gates, this {type(self.backbone).__name__} has none')
         self.backbone.execution = 'mask'  # so that the loss has a derivative with respect to decisions
+        self.account = CostAccount(self.backbone)
 
     def of_image(self, data: Mapping[str, Any]) -> dict[str, ClosingCost]:
         """Block name -> cost.
@@ -54,10 +60,12 @@ class ClosingCosts:
             data: Of one image, as the model's preprocessor returns it.
         """
         open_loss, open_slopes, logits = self._run(data, {name: 1.0 for name in self.backbone.gates()})
+        size = tuple(data['inputs'].shape[-2:])
+        macs, dense = self.account.gate_macs(size), self.account.dense_macs(size)
         costs = {}
         for name, at_open in open_slopes.items():
             loss, slopes, _ = self._run(data, {other: float(other != name) for other in open_slopes})
-            costs[name] = ClosingCost(loss - open_loss, -at_open, -slopes[name], logits[name])
+            costs[name] = ClosingCost(loss - open_loss, -at_open, -slopes[name], logits[name], macs[name] / dense)
         return costs
 
     def _run(self, data: Mapping[str, Any], opened: Mapping[str, float]) -> tuple[float, dict[str, float], dict[str, float]]:
@@ -76,30 +84,51 @@ class ClosingCosts:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's; NaN where one of the two is the same throughout. Ties are rare here and not averaged."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    """Spearman's; NaN where one of the two is unknown or the same throughout. Ties are rare here and not averaged."""
+    if len(first) < 2 or any(np.isnan(values).any() or np.ptp(values) == 0 for values in (first, second)):
         return float('nan')
     ranks = [values.argsort().argsort() for values in (first, second)]
     return float(np.corrcoef(*ranks)[0, 1])
 
 
 def table(costs: list[dict[str, ClosingCost]]) -> str:
-    """A line for each gate: mean change of the loss, its spread, and rank correlations over the images."""
-    lines = [f'{"block":12}{"change":>9}{"spread":>9}   rank correlation with the change, over images:',
-             f'{"":30}{"at open":>10}{"at closed":>11}{"at both":>9}{"gate":>7}']
-    for name in costs[0]:
-        own = np.array([(*cost[name], cost[name].at_both) for cost in costs])
-        change, at_open, at_closed, logit, at_both = own.T
-        told = [rank_correlation(change, values) for values in (at_open, at_closed, at_both, logit)]
-        lines.append(f'{name:12}{change.mean():9.4f}{change.std():9.4f}{told[0]:10.2f}{told[1]:11.2f}{told[2]:9.2f}'
-                     f'{told[3]:7.2f}')
-    means = np.array([[(*cost[name], cost[name].at_both) for name in costs[0]] for cost in costs]).mean(axis=0)
-    told = [rank_correlation(means[:, 0], means[:, i]) for i in (1, 2, 4, 3)]
-    lines.append(f'{"the means":30}{told[0]:10.2f}{told[1]:11.2f}{told[2]:9.2f}{told[3]:7.2f}')
+    """A line for each gate, one over all gates and images, and one over the means of the gates."""
+    told = np.array([list(cost.values()) for cost in costs])  # (images, gates, fields)
+    change, at_open, at_closed, logit, _ = np.moveaxis(told, 2, 0)
+    values = np.stack([change, at_open, at_closed, (at_open + at_closed) / 2, logit])  # (5, images, gates)
+    rows = {name: values[:, :, i] for i, name in enumerate(costs[0])}
+    rows |= {'all': values.reshape(5, -1), 'the means': values.mean(axis=1)}
+    lines = [f'{"":12}{"change of loss":>18}  {"derivative / change":>24}   {"rank correlation with the change":>32}',
+             f'{"block":12}{"mean":>9}{"spread":>9}  {"open":>8}{"closed":>8}{"both":>8}   '
+             f'{"open":>8}{"closed":>8}{"both":>8}{"gate":>8}']
+    for name, row in rows.items():
+        means = row.mean(axis=1)
+        ranks = [rank_correlation(row[0], other) for other in row[1:]]
+        lines.append(f'{name:12}{means[0]:9.4f}{row[0].std():9.4f}  ' + ''.join(f'{m / means[0]:8.2f}' for m in means[1:4])
+                     + '   ' + ''.join(f'{rank:8.2f}' for rank in ranks))
     return '\n'.join(lines)
 
 
-def closing_costs(config: str, checkpoint: str, *, images: int, cfg_options: Mapping[str, Any] | None) -> Iterator[str]:
+def load_own_or_static(model: nn.Module, path: str) -> str:
+    """Loads a checkpoint of the model, or of its static parent, whose gates then say nothing (NaN).
+
+    Raises:
+        CheckpointError: If anything but all gates is missing, left over or of another shape.
+    """
+    weights = read_state_dict(path)
+    gates = {id(gate) for gate in model.backbone.gates().values()}
+    of_gates = {f'{name}.{key}': torch.full_like(value, float('nan')) if value.is_floating_point() else value
+                for name, module in model.named_modules() if id(module) in gates
+                for key, value in module.state_dict().items()}
+    static = not of_gates.keys() & weights.keys()
+    weights = weights | of_gates if static else weights
+    summary = check_weights(model, weights, path)
+    model.load_state_dict(weights, strict=False)
+    return summary + (', those of gates made up: this is the checkpoint of a static network' if static else '')
+
+
+def closing_costs(config: str, checkpoint: str, *, images: int, budget: float,
+                  cfg_options: Mapping[str, Any] | None) -> Iterator[str]:
     """What the options of tools/analysis_tools/closing_costs.py ask for.
 
     Raises:
@@ -107,10 +136,14 @@ def closing_costs(config: str, checkpoint: str, *, images: int, cfg_options: Map
     """
     if images < 2:
         raise InputError(f'--images expects at least 2, got {images}')
+    if not 0 < budget <= 1:
+        raise InputError(f'--budget expects a share of the dense cost in (0, 1], got {budget:g}')
     cfg = read_config(config, cfg_options)
     model = build_model(cfg)
-    yield load_weights(model, checkpoint)
     measure = ClosingCosts(model)
+    yield load_own_or_static(model, checkpoint)
     cfg.val_dataloader['batch_size'] = 1
     costs = [measure.of_image(model.data_preprocessor(batch, False)) for batch in training_images(cfg, images)]
     yield f'\nthe loss of {len(costs)} training images when one gate closes and all others are open:\n{table(costs)}'
+    told = np.array([list(cost.values()) for cost in costs])
+    yield '\n' + room(budget, told[:, :, 0], told[:, :, 4], told[:, :, 3])

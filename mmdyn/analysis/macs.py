@@ -71,7 +71,7 @@ def run_images(model: nn.Module, account: CostAccount, cfg: Config,
     for data in islice(loader, batches):
         data = model.data_preprocessor(data, False)
         model.backbone(data['inputs'])
-        decisions = model.backbone.decisions
+        decisions = model.backbone.decisions.cpu()
         samples = data.get('data_samples') or [{}] * len(decisions)
         metric.process(None, [
             dict(sample.to_dict() if sample else {}, decisions=decisions[n], cost=cost)

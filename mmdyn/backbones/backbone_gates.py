@@ -1,10 +1,11 @@
 """What all dynamic backbones offer about their gates: rates, thresholds, calibration."""
-from typing import Optional, Union
+from typing import Mapping, Optional, Union
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..layers.gate import BaseGate, share_threshold
+from ..layers.calibration import follow_quantiles, share_threshold
+from ..layers.gate import BaseGate
 from ..layers.global_mean import global_mean
 
 
@@ -64,17 +65,40 @@ class BackboneGates(nn.Module):
             gate.calibration_steps.clamp_(max=2)
 
     @torch.no_grad()
-    def calibrate(self) -> None:
-        """Moves the running quantiles by the last forward's logits, over all ranks."""
-        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
-        if not gates or not self.decisions.gate_logits:
-            return
-        logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
-        targets = [self.target_rates[name] for name in gates]
-        if all(getattr(gate, 'estimator', None) == 'taught' for gate in gates.values()):
-            share_threshold(list(gates.values()), logits, targets)
-            return
+    def calibration_rows(self) -> Optional[Tensor]:
+        """(2 G, N): whether the logits of each image of the last forward lie above the quantiles, and how far from them.
+
+        Their means are what :meth:`calibrate` takes. None where no gate follows a quantile of its own.
+        """
+        gates = self._calibrated()
+        if not gates or _are_taught(gates):
+            return None
+        logits = torch.stack([self.decisions.gate_logits[name] for name in gates])
         offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
-        above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
-        for gate, target, share, mean_distance in zip(gates.values(), targets, above, distance):
-            gate.calibrate(share - target, mean_distance)
+        return torch.cat([(offsets > 0).to(offsets.dtype), offsets.abs()])
+
+    @torch.no_grad()
+    def calibrate(self, means: Optional[Tensor] = None) -> None:
+        """Moves the running quantiles by the last forward's logits, over all ranks.
+
+        Args:
+            means: (2 G,) of :meth:`calibration_rows` over the global batch; None to have them found.
+        """
+        gates = self._calibrated()
+        targets = [self.target_rates[name] for name in gates]
+        if _are_taught(gates):
+            logits = torch.stack([self.decisions.gate_logits[name] for name in gates])
+            share_threshold(list(gates.values()), logits, targets)
+        elif gates:
+            means = global_mean(self.calibration_rows()) if means is None else means
+            follow_quantiles(list(gates.values()), targets, *means.chunk(2))
+
+    def _calibrated(self) -> dict[str, BaseGate]:
+        """The gates that decide by a quantile, if they were asked."""
+        if self.decisions is None or not self.decisions.gate_logits:
+            return {}
+        return {name: gate for name, gate in self.gates().items() if gate.has_quantile and name in self._target_rates}
+
+
+def _are_taught(gates: Mapping[str, BaseGate]) -> bool:
+    return bool(gates) and all(getattr(gate, 'estimator', None) == 'taught' for gate in gates.values())

@@ -109,8 +109,8 @@ class DynamicBackbone(BackboneGates):
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
         # Where nothing is written to twice, nobody has to be looked for.
         observed = torch.is_grad_enabled() or len(images) == 1 or is_observed(self)
-        return ForwardPass(images, training=self.training, skips=self.skips, pool_padding=self.pool_padding,
-                           forced=self._forced, target_rates=self.target_rates, observed=observed,
+        return ForwardPass(images, skips=self.skips, pool_padding=self.pool_padding, forced=self._forced,
+                           target_rates=self.target_rates, observed=observed,
                            open_images=self._open_images(len(images)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -1,6 +1,7 @@
 """The account of a dynamic backbone: what each part costs, and what each image has cost."""
 import threading
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 from ..functional.gumbel import straight_through
 from ..layers.decisions import Decisions
 from .measure import copy_for_counting, count_macs
+from .scaling import PROBES, Rule, scaling_rules
 
 # What detectors pad to: an image's own size is a multiple of it.
 SIZE_DIVISOR = 32
@@ -60,7 +62,8 @@ class CostAccount:
 
     Counted are convolutions and linear layers, those of gates and routers included; not
     normalisation, activation, pooling and the aggregation of a wired stage. The counts are half
-    of what ``torch.utils.flop_counter.FlopCounterMode`` sees while the backbone runs, once for
+    of what ``torch.utils.flop_counter.FlopCounterMode`` sees while the backbone runs: at a few
+    sizes, from which those of all others follow exactly (:mod:`mmdyn.cost.scaling`), or else at
     every input size.
 
     Args:
@@ -71,6 +74,8 @@ class CostAccount:
         self.backbone = backbone
         self._copy = None
         self._parts: dict[tuple[int, int], tuple[Part, ...]] = {}
+        self._rules: Optional[dict[str, Rule]] = None
+        self._looked_for_rules = False
 
     def parts(self, input_size: tuple[int, int]) -> tuple[Part, ...]:
         """The parts in the order they run.
@@ -80,9 +85,21 @@ class CostAccount:
         """
         with _COUNTING:
             if input_size not in self._parts:
-                counts, _ = self._run(input_size)
-                self._parts[input_size] = _group(counts, self._blocks())
+                self._parts[input_size] = _group(self._count(input_size), self._blocks())
             return self._parts[input_size]
+
+    def prepare(self) -> None:
+        """Runs now what would otherwise run when a cost is first asked for, in the middle of a training step perhaps."""
+        self.parts(PROBES[0])
+
+    def _count(self, input_size: tuple[int, int]) -> dict[str, int]:
+        """Module name -> multiply-adds, in the order they run."""
+        if not self._looked_for_rules:
+            self._rules = scaling_rules([self._run(size)[0] for size in PROBES])
+            self._looked_for_rules = True
+        if self._rules is None:
+            return self._run(input_size)[0]
+        return {name: rule(input_size) for name, rule in self._rules.items()}
 
     @property
     def stride(self) -> int:
@@ -123,14 +140,23 @@ class CostAccount:
                 macs[part.name] = macs.get(part.name, 0) + part.macs
         return macs
 
+    def gate_macs(self, input_size: tuple[int, int]) -> dict[str, int]:
+        """Gate's block name -> what an image of this size costs more if the gate opens, followers included."""
+        macs = self.conditional_macs(input_size)
+        of_gate = {name: macs[name] for name in self.backbone.gates()}
+        for name, leader in self.backbone.followers.items():
+            of_gate[leader] += macs[name]
+        return of_gate
+
     @torch.no_grad()
     def images(self, decisions: Decisions) -> list[ImageCost]:
         """What each image has cost, at the size that it would be padded to alone.
 
         Exact in skipped execution; masked execution computes more than is counted here. The
-        decisions are read by the host.
+        decisions are read by the host, all of them at once.
         """
-        ran = {name: value.cpu() > 0 for name, value in blocks_run(decisions).items()}
+        decisions = decisions.cpu()
+        ran = {name: value > 0 for name, value in blocks_run(decisions).items()}
         costs = []
         for n, size in enumerate(own_sizes(decisions)):
             dense = self.dense_macs(size)

@@ -1,11 +1,11 @@
 """One forward of a dynamic backbone while it is captured: nothing depends on values or on known sizes, little runs."""
-from typing import Optional
+from typing import Optional, Sequence
 
 import torch
 from torch import Tensor
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..functional.pooling import pooling_weights
+from ..functional.pooling import average_over
 from ..layers.forward_pass import ForwardPass
 
 
@@ -26,7 +26,7 @@ class ExportPass(ForwardPass):
         forward_pass._captured = {}
         return forward_pass
 
-    def pool(self, features: Tensor, images: Optional[list[int]] = None) -> Tensor:
+    def pool(self, features: Tensor, images: Optional[Sequence[int]] = None) -> Tensor:
         """Averages over each image's valid part: (N, C, h, w) -> (N, C)."""
         return pool_cells(features, self.cell_weights(features))
 
@@ -35,10 +35,10 @@ class ExportPass(ForwardPass):
         size = (features.shape[2], features.shape[3])
         name = str(size)  # a symbol cannot be hashed
         if name not in self._captured:
-            # As `valid_cells`; in double precision the quotients are as good as whole numbers' own division.
+            # As `pooling_weights`; in double precision the quotients are as good as whole numbers' own division.
             sizes = self.image_sizes.double()
             cells = [torch.ceil(sizes[:, i] * size[i] / self.input_size[i]) for i in range(2)]
-            self._captured[name] = pooling_weights(torch.stack(cells, dim=1), size)
+            self._captured[name] = average_over(*(torch.arange(size[i]) < cells[i][:, None] for i in range(2)))
         return self._captured[name]
 
 

@@ -6,9 +6,10 @@ a training run on no images at all.
 import json
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
+from mmengine import dist
 from mmengine.config import Config
 
 from .errors import InputError
@@ -18,19 +19,36 @@ DOWNLOADING_DATASETS = ('CIFAR10', 'CIFAR100', 'MNIST', 'FashionMNIST')
 # Larger files, such as COCO's own, take long to parse twice: only their two ends are looked at.
 LARGEST_PARSED_FILE = 64 * 2**20
 COCO_LISTS = ('images', 'annotations', 'categories')
+# Of a folder that is a data set by itself: of ImageNet's 1.3 million, those of the first classes.
+SAMPLED_IMAGES = 2000
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif', '.tiff', '.webp')
 
 
 def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
-    """Checks the files and folders of a config's data sets and evaluators.
+    """Checks the files and folders of a config's data sets and evaluators; to be called once the process group is up.
+
+    One process of each machine looks, and all are told.
 
     Args:
         cfg: The whole config; its ``data_source`` may say in words where its data come from.
         splits: Of 'train', 'val' and 'test', those that are going to be used.
 
     Raises:
-        InputError: Lists everything that is absent, empty or malformed, with the key of the config to change.
+        InputError: On every rank. Lists everything that is absent, empty or malformed, with the key of the config to
+            change.
     """
+    looks = os.environ.get('LOCAL_RANK', '0') == '0'
+    found = dist.all_gather_object(find_problems(cfg, splits) if looks else [])
+    problems = dict.fromkeys(chain.from_iterable(found))
+    if problems:
+        lines = ['the data cannot be used:', *(f'- {problem}' for problem in problems)]
+        if cfg.get('data_source'):
+            lines.append(f"The config's own data: {cfg.data_source}")
+        raise InputError('\n'.join(lines))
+
+
+def find_problems(cfg: Config, splits: tuple[str, ...]) -> list[str]:
+    """What is wrong with the data of a config, in words."""
     problems = []
     for split in splits:
         dataset = (cfg.get(f'{split}_dataloader') or {}).get('dataset')
@@ -39,11 +57,7 @@ def check_datasets(cfg: Config, splits: tuple[str, ...]) -> None:
             problems += check_dataset(leaf, key, labelled=split != 'test')
         for key, evaluator in _leaves(cfg.get(f'{split}_evaluator'), f'{split}_evaluator'):
             problems += check_evaluator(evaluator, key)
-    if problems:
-        lines = ['the data cannot be used:', *(f'- {problem}' for problem in problems)]
-        if cfg.get('data_source'):
-            lines.append(f"The config's own data: {cfg.data_source}")
-        raise InputError('\n'.join(lines))
+    return problems
 
 
 def _leaves(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -119,10 +133,10 @@ def _image_folders(dataset: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _empty_images(folder: str) -> list[str]:
-    """Up to five images without content, which OpenCV would not decode and not name."""
+    """Up to five images without content, which OpenCV would not decode and not name; of a sample of the folder's."""
     paths = (os.path.join(parent, name) for parent, _, names in os.walk(folder) for name in names
              if name.lower().endswith(IMAGE_SUFFIXES))
-    return list(islice((path for path in paths if os.path.getsize(path) == 0), 5))
+    return list(islice((path for path in islice(paths, SAMPLED_IMAGES) if os.path.getsize(path) == 0), 5))
 
 
 def read_annotations(path: str) -> Any:

@@ -3,17 +3,23 @@
 A stage of n nodes has n + 1 vertices, the last one its output. Entry (i, j) of its adjacency is
 the weight with which vertex j reads node i; only i < j can be open, and 0 means closed.
 """
+import math
 from typing import Optional, Union
 
 import torch
 from torch import Tensor
 
+from .autocast import without_autocast
 from .gumbel import straight_through
+from .torch_versions import can_widen_products
 
 # How far from the threshold, in edge weight, an edge still moves a learnable threshold.
 _THRESHOLD_WIDTH = 0.1
-# Maps of half precision are multiplied in float32, this many elements at a time.
-_PIECE = 1 << 18
+# Dot products of whole maps are sums over this many parts, or as many as divide a map: one long row times a few columns
+# would keep a handful of a GPU's thread blocks busy.
+_PARTS = 256
+# Where maps of half precision have to be copied to be multiplied in float32, one such part of them is at a time.
+_COPIED_PARTS = 16
 
 
 def cut(weights: Tensor, threshold: Union[float, Tensor], alive: Optional[Tensor] = None) -> Tensor:
@@ -133,33 +139,36 @@ def check_adjacency(adjacency: object, nodes: int, name: str) -> Tensor:
     return adjacency
 
 
-def aggregate(maps: Tensor, weights: Tensor, out: Optional[Tensor] = None) -> Tensor:
+def aggregate(maps: Tensor, weights: Tensor, out: Optional[Tensor] = None, *, add: bool = False) -> Tensor:
     """Weighted sums of the maps of several nodes, image by image, in one pass over them.
 
     Args:
         maps: (J, N, M), flattened maps of J nodes.
         weights: (N, J); rounded to the dtype of the maps, which is also that of the result.
         out: (N, M), where to write the result; without gradient.
+        add: Whether to add it to what is there.
 
     Returns:
         (N, M).
     """
-    return aggregate_for_all(maps, weights[:, :, None], None if out is None else out[:, None]).squeeze(1)
+    return aggregate_for_all(maps, weights[:, :, None], None if out is None else out[:, None], add=add).squeeze(1)
 
 
-def aggregate_for_all(maps: Tensor, weights: Tensor, out: Optional[Tensor] = None) -> Tensor:
+def aggregate_for_all(maps: Tensor, weights: Tensor, out: Optional[Tensor] = None, *, add: bool = False) -> Tensor:
     """:func:`aggregate` for several readers at once, whose sources are read once.
 
     Args:
         maps: (J, N, M).
         weights: (N, J, R) for R readers.
         out: (N, R, M), where to write the result; without gradient.
+        add: Whether to add it to what is there.
 
     Returns:
         (N, R, M).
     """
-    with torch.autocast(maps.device.type, enabled=False):
-        return torch.bmm(weights.transpose(1, 2).to(maps.dtype), maps.transpose(0, 1), out=out)
+    with without_autocast(maps):
+        factors = weights.transpose(1, 2).to(maps.dtype), maps.transpose(0, 1)
+        return torch.baddbmm(out, *factors, out=out) if add else torch.bmm(*factors, out=out)
 
 
 def edge_dots(maps: Tensor, other: Tensor) -> Tensor:
@@ -185,14 +194,17 @@ def edge_dots_for_all(maps: Tensor, others: Tensor) -> Tensor:
     Returns:
         (N, I, J), in float32 or wider.
     """
-    with torch.autocast(maps.device.type, enabled=False):
-        if maps.dtype in (torch.float32, torch.float64):
+    with without_autocast(maps):
+        if maps.dtype.itemsize >= 4 or can_widen_products(maps):
             return _dots(maps, others)
-        step = max(_PIECE // len(maps), 1)
-        pieces = zip(maps.split(step, dim=2), others.split(step, dim=2))
+        pieces = zip(maps.chunk(_COPIED_PARTS, dim=2), others.chunk(_COPIED_PARTS, dim=2))
         return sum(_dots(m.float(), o.float()) for m, o in pieces)
 
 
 def _dots(maps: Tensor, others: Tensor) -> Tensor:
+    (nodes, images, size), parts = maps.shape, math.gcd(maps.shape[2], _PARTS)
+    columns, rows = (x.view(len(x), images * parts, size // parts) for x in (maps, others))
+    options = dict(out_dtype=torch.float32) if maps.dtype.itemsize < 4 else {}
     # The few maps on the left: the other way round, with one of them, `bmm` is an order slower on CPUs.
-    return torch.bmm(others.transpose(0, 1), maps.permute(1, 2, 0))
+    products = torch.bmm(rows.transpose(0, 1), columns.permute(1, 2, 0), **options)
+    return products.view(images, parts, len(others), nodes).sum(dim=1)

@@ -1,22 +1,38 @@
 """Straight-through sampling of gates."""
+from typing import Any
+
 import torch
 from torch import Tensor
 
 # Uniform samples are kept this far from 0 and 1. It is the spacing of float32 just below 1, so
-# that ``1 - _MARGIN`` is still below 1 and both logarithms of the logistic noise stay finite.
+# that ``1 - _MARGIN`` is still below 1 and the logistic noise stays finite.
 _MARGIN = 2.0**-24
 
 
 def straight_through(value: Tensor, surrogate: Tensor) -> Tensor:
-    """Returns ``value`` exactly, with the gradient of ``surrogate``.
+    """Returns ``value`` exactly, with the gradient of ``surrogate``; nothing is computed for it.
 
     Args:
-        value: What the forward pass uses; treated as a constant.
+        value: What the forward pass uses; treated as a constant. The result shares its memory.
         surrogate: Differentiable stand-in of the same shape.
     """
-    # The difference is exactly 0, so the value is not rounded; `surrogate + (value -
-    # surrogate).detach()` would turn a decision of 1 into 0.99999994.
-    return value.detach() + (surrogate - surrogate.detach())
+    return _StraightThrough.apply(value, surrogate)
+
+
+class _StraightThrough(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, surrogate: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient
+
+
+def bounded(values: Tensor, bound: float) -> Tensor:
+    """The values, of which those beyond a bound lie at it; with the gradient of the values themselves."""
+    return straight_through(values.detach().clamp(-bound, bound), values)
 
 
 def open_logit(logits: Tensor) -> Tensor:
@@ -29,9 +45,8 @@ def open_logit(logits: Tensor) -> Tensor:
         (...), in float32 or wider.
     """
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    bound = torch.finfo(logits.dtype).max / 4
-    logits = logits.clamp(-bound, bound)
-    return logits[..., 1] - logits[..., 0]
+    closed, opened = bounded(logits, torch.finfo(logits.dtype).max / 4).unbind(dim=-1)
+    return opened - closed
 
 
 def logistic_noise(like: Tensor) -> Tensor:
@@ -43,8 +58,7 @@ def logistic_noise(like: Tensor) -> Tensor:
     Returns:
         Finite samples of the shape of ``like``, at most 16.7 in magnitude.
     """
-    uniform = torch.rand_like(like).clamp_(_MARGIN, 1 - _MARGIN)
-    return uniform.log() - torch.log1p(-uniform)
+    return torch.logit(torch.rand_like(like), eps=_MARGIN)
 
 
 def gumbel_gate(logit: Tensor, temperature: float = 1.0, noise: float = 1.0, reinmax: bool = False) -> Tensor:
@@ -62,11 +76,11 @@ def gumbel_gate(logit: Tensor, temperature: float = 1.0, noise: float = 1.0, rei
     Returns:
         (N,) decisions, exactly 0 or 1, with the gradient of ``sigmoid((logit + noise) / T)``.
     """
-    noisy = logit + noise * logistic_noise(logit) if noise else logit
+    noisy = torch.add(logit, logistic_noise(logit), alpha=noise) if noise else logit
     decision = (noisy > 0).to(logit.dtype)
     if reinmax:
         return straight_through(decision, reinmax_surrogate(decision, logit, noise or temperature))
-    return straight_through(decision, torch.sigmoid(noisy / temperature))
+    return straight_through(decision, torch.sigmoid(noisy if temperature == 1 else noisy / temperature))
 
 
 def reinmax_surrogate(decision: Tensor, logit: Tensor, scale: float) -> Tensor:

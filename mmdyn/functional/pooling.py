@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from .autocast import without_autocast
+
 
 def valid_sizes(images: Tensor) -> Tensor:
     """Finds the unpadded size of each picture: up to its last row and column that are not all 0.
@@ -43,38 +45,29 @@ def _last_true(flags: Tensor) -> Tensor:
     return torch.where(last > 0, last, length)
 
 
-def valid_cells(sizes: Tensor, input_size: tuple[int, int],
-                feature_size: tuple[int, int]) -> Tensor:
-    """Size of each picture's valid part on a feature map.
+def pooling_weights(sizes: Tensor, input_size: tuple[int, int], feature_size: tuple[int, int],
+                    dtype: torch.dtype = torch.float32) -> Tensor:
+    """Weights that average a feature map over the valid part of each picture.
 
     Args:
         sizes: (N, 2) valid heights and widths in input pixels.
         input_size: (H, W) of the padded input.
-        feature_size: (h, w) of the feature map.
+        feature_size: (h, w) of the feature map; a stride-s convolution maps L pixels to ceil(L / s) cells.
+        dtype: Of the weights.
 
     Returns:
-        (N, 2) int64; a stride-s convolution maps L pixels to ceil(L / s) cells.
+        (N, h * w); each row sums to 1.
     """
-    # Column by column, with numbers of the host: a tensor of them would have to be copied to a GPU.
-    columns = zip(sizes.unbind(dim=1), input_size, feature_size)
-    return torch.stack([(size * cells + padded - 1) // padded for size, padded, cells in columns], dim=1)
+    # Cell i is valid if it begins inside of the picture: i < ceil(size * cells / padded).
+    rows, columns = (torch.arange(0, padded * cells, padded, device=sizes.device) < (own * cells)[:, None]
+                     for own, padded, cells in zip(sizes.unbind(dim=1), input_size, feature_size))
+    return average_over(rows, columns, dtype)
 
 
-def pooling_weights(cells: Tensor, feature_size: tuple[int, int]) -> Tensor:
-    """Weights that average a feature map over the valid part of each picture.
-
-    Args:
-        cells: (N, 2) from :func:`valid_cells`.
-        feature_size: (h, w) of the feature map.
-
-    Returns:
-        (N, h * w) float32; each row sums to 1.
-    """
-    inside = []
-    for axis, length in enumerate(feature_size):
-        valid = cells[:, axis, None]
-        inside.append((torch.arange(length, device=cells.device) < valid).float() / valid)
-    return (inside[0][:, :, None] * inside[1][:, None, :]).flatten(1)
+def average_over(rows: Tensor, columns: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(N, h) and (N, w), which rows and columns of a map are valid -> (N, h * w) weights that average over them."""
+    row_weights, column_weights = (valid / valid.sum(dim=1, keepdim=True, dtype=dtype) for valid in (rows, columns))
+    return (row_weights[:, :, None] * column_weights[:, None, :]).flatten(1)
 
 
 def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
@@ -99,13 +92,16 @@ class _WeightedPool(Function):
         ctx.channels_last = features.is_contiguous(memory_format=torch.channels_last)
         ctx.size = features.shape[2:]
         ctx.save_for_backward(weights)
-        with torch.autocast(features.device.type, enabled=False):
+        with without_autocast(features):
             features = features.to(torch.promote_types(features.dtype, torch.float32))
             weights = weights.to(features.dtype)
-            cells = features.permute(0, 2, 3, 1).flatten(1, 2) if ctx.channels_last else \
-                features.flatten(2).transpose(1, 2)
             # The weights as a row vector on the left: the other way round is an order slower on CPUs.
-            return torch.bmm(weights[:, None], cells).squeeze(1)
+            if not ctx.channels_last:
+                return torch.bmm(weights[:, None], features.flatten(2).transpose(1, 2)).squeeze(1)
+            # Row by row of the map: a product over all cells would keep a handful of a GPU's thread blocks busy.
+            number, channels, height, width = features.shape
+            rows = features.permute(0, 2, 3, 1).reshape(number * height, width, channels)
+            return torch.bmm(weights.view(-1, 1, width), rows).view(number, height, channels).sum(dim=1)
 
     @staticmethod
     @once_differentiable
@@ -126,7 +122,7 @@ def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:
 
     Args:
         features: (N, C, h, w).
-        cells: N pairs, from :func:`valid_cells`.
+        cells: N pairs: valid height and width of each picture on the map.
 
     Returns:
         (N, C), in float32 or wider.

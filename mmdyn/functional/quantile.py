@@ -17,6 +17,6 @@ def upper_quantile(values: Tensor, weights: Tensor, share: float) -> Tensor:
     ordered, order = values.sort(descending=True)
     above = weights[order].cumsum(0)
     last = (above < share * above[-1] + above[-1] * 1e-6).sum()  # so many lie above
-    lower = ordered[last.clamp(max=len(values) - 1)]
-    upper = ordered[(last - 1).clamp(min=0)]
+    # By an index in one dimension: the host would have to know a scalar.
+    lower, upper = ordered[torch.stack([last, last - 1]).clamp(0, len(values) - 1)]
     return torch.lerp(lower, upper, 0.5)

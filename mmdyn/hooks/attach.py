@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
-from ..layers.global_mean import global_mean
-from ..layers.decisions import Decisions
 from ..registry import MODELS
 
 # Pixels of the input at which the costs of blocks are compared.
@@ -21,7 +19,7 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
 
     Works on any MMDetection detector and MMPretrain classifier: in mode ``loss`` the loss dict
     gains the losses and ``open_rate`` (logged, not summed); in mode ``predict`` each data sample
-    gains its own ``decisions`` and its ``cost`` (:class:`mmdyn.cost.ImageCost`).
+    gains its own ``decisions``, in main memory, and its ``cost`` (:class:`mmdyn.cost.ImageCost`).
 
     Args:
         model: The model, or its data-parallel wrapper.
@@ -65,6 +63,9 @@ class Attachment:
         self.backbones = backbones
         self.losses = nn.ModuleList(losses)
         self.accounts = {name: CostAccount(backbone) for name, backbone in backbones.items()}
+        if any(getattr(loss, 'needs_cost', False) for loss in losses):
+            for account in self.accounts.values():
+                account.prepare()
         for loss in self._linking():
             loss.link(model)
         self._signature = inspect.signature(model.forward)
@@ -109,6 +110,7 @@ class Attachment:
                 continue
             self._require_classifier(backbone)
             suffix = f'_{i}' if i else ''
+            calibrated = decisions.average(backbone.calibration_rows()) if decisions.gates else None
             for loss in self.losses:
                 needs = []
                 if getattr(loss, 'needs_cost', False):
@@ -118,10 +120,9 @@ class Attachment:
                 value = loss(decisions, *needs)
                 if value is not None:
                     output[loss.name + suffix] = value
-            rates = _open_rates(decisions)
-            if rates is not None:
-                output['open_rate' + suffix] = rates.mean()
-            backbone.calibrate()
+            if decisions.gates:
+                output['open_rate' + suffix] = decisions.open_rates.detach().mean()
+            backbone.calibrate(calibrated)
 
     def _require_classifier(self, backbone: DynamicBackbone) -> None:
         """Gates that ask the model's classifier learn nothing without the loss that finds it."""
@@ -137,6 +138,7 @@ class Attachment:
         decisions = backbone.decisions
         if decisions is None or len(decisions) != len(samples):
             return
+        decisions = decisions.cpu()  # once for all that ask
         for i, (sample, cost) in enumerate(zip(samples, self.accounts[name].images(decisions))):
             sample.set_field(decisions[i], 'decisions')
             sample.set_field(cost, 'cost')
@@ -144,10 +146,7 @@ class Attachment:
 
 def _share_costs(backbone: DynamicBackbone, account: CostAccount) -> None:
     """Tells each gate which share of what can be left out is behind it; the shares hardly depend on the size."""
-    macs = account.conditional_macs(_PROBE)
-    of_gate = {name: macs[name] for name in backbone.gates()}
-    for name, leader in backbone.followers.items():
-        of_gate[leader] += macs[name]
+    of_gate = account.gate_macs(_PROBE)
     for name, gate in backbone.gates().items():
         gate.cost = of_gate[name] / sum(of_gate.values())
 
@@ -159,11 +158,3 @@ def _labels(samples: Optional[Sequence[Any]], loss: nn.Module) -> Tensor:
             return collect([getattr(sample, name) for sample in samples])
     raise ValueError(f'{type(loss).__name__} expects data samples with a gt_label each, as those of MMPretrain '
                      f'have; got {type(samples[0]).__name__ if samples else samples!r} without')
-
-
-@torch.no_grad()
-def _open_rates(decisions: Decisions) -> Optional[Tensor]:
-    """(L,) open rates of the gates over the global batch."""
-    if not decisions.gates:
-        return None
-    return global_mean(torch.stack(list(decisions.gates.values())))

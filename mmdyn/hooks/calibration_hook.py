@@ -4,9 +4,10 @@ from typing import Any, Optional, Union
 
 import torch
 from mmengine.dataset import DefaultSampler
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..backbones.dynamic_backbone import DynamicBackbone
@@ -23,7 +24,8 @@ class CalibrationHook(Hook):
     at evaluation both are gone, and the quantile at which a target share of images opened may
     open another share. So the quantiles are settled once more at the end of each epoch, or, where
     training counts in iterations, before each validation; before the checkpoint is written. For
-    gates with ``open_probability='calibrated'``.
+    gates with ``open_probability='calibrated'``. With MMEngine's ``EMAHook`` it is the averaged
+    weights that are evaluated and that the checkpoint is for, so theirs are the quantiles.
 
     Augmentation shifts a gate's logits too: a gate that was calibrated on crops with black borders
     (CIFAR-10) met a target of 0.52 with rates between 0.11 and 0.61 on whole pictures. ``dataloader``
@@ -100,9 +102,19 @@ class CalibrationHook(Hook):
                 'mean nothing, so that which images open is chance. tools/analysis_tools/sweep_budget.py finds one '
                 'threshold for all gates instead, and with --controls tells whether a fixed choice of blocks does better.')
 
-    @torch.no_grad()
     def calibrate(self, runner) -> None:
-        """Moves the quantiles by ``num_batches`` batches."""
+        """Moves the quantiles by ``num_batches`` batches, with the weights that evaluation runs."""
+        averages = [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+        for hook in averages:
+            hook.before_val_epoch(runner)
+        self._calibrate(runner)
+        for hook in averages:
+            hook.after_val_epoch(runner)
+            if not hook.ema_model.update_buffers:  # then it leaves all buffers where they are
+                _copy_buffers(hook.src_model, hook.ema_model.module)
+
+    @torch.no_grad()
+    def _calibrate(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
         model.eval()
@@ -119,6 +131,12 @@ class CalibrationHook(Hook):
                 spread.add({name: backbone.decisions.gate_logits[name] for name, gate in backbone.gates().items()
                             if gate.open_probability == 'calibrated'})
         model.train()
+
+
+@torch.no_grad()
+def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
+    for own, wanted in zip(target.buffers(), source.buffers()):
+        own.copy_(wanted)
 
 
 def _images_of(loader: DataLoader, seed: int) -> DataLoader:

@@ -1,16 +1,16 @@
 """The Runner's side of a dynamic model: losses, logs, warnings."""
 import math
-from collections import OrderedDict
 from typing import Any, Optional, Sequence
 
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from torch import Tensor
 
 from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 from ..layers.global_mean import global_mean
 from ..registry import HOOKS
 from .attach import Attachment, attach
+from .finite_losses import FiniteLosses
 
 _STATE_KEY = 'mmdyn'
 
@@ -25,7 +25,8 @@ class DynamicModelHook(Hook):
       ends (``open_rate/<block>``, ``open_probability_std/<block>``).
     - A gate that has been stuck open or shut, against its target, or that says about the same of
       every image, is named in a warning.
-    - A loss that is not finite stops the training; the last checkpoint stays as it is.
+    - A loss that is not finite stops the training, on all ranks together and before anything of it is saved. It is
+      looked for every ``interval`` iterations, before validation and before checkpoints; on one CPU process always.
     - The losses' moving windows are kept in the checkpoint.
 
     Args:
@@ -52,6 +53,7 @@ class DynamicModelHook(Hook):
         self._open_rates, self._spreads = _Running(), GateSpread()
         self._since_change, self._spreads_since = _Running(), GateSpread()
         self._constant: list[str] = []
+        self._finite = FiniteLosses()
 
     def before_run(self, runner) -> None:
         """Attaches the losses to the unwrapped model."""
@@ -68,15 +70,19 @@ class DynamicModelHook(Hook):
                          batch_idx: int,
                          data_batch: Any = None,
                          outputs: Optional[dict] = None) -> None:
-        _check_finite(runner, outputs or {})
+        self._finite.add(runner.iter + 1, outputs or {})
+        if self._finite.are_at_hand or self.every_n_train_iters(runner, self.interval) or _is_saved_now(runner):
+            self._finite.check(runner.work_dir)
         self.attachment.update()  # the optimiser has moved what the checkpoint is to hold
         for backbone in self.attachment.backbones.values():
             if backbone.decisions is None:
                 continue
             backbone.decisions = backbone.decisions.detach()
-            if backbone.decisions.gates:
+            gates = backbone.decisions.gates
+            if gates:
+                means = torch.stack(list(gates.values())).mean(dim=1)
                 for rates in (self._open_rates, self._since_change):
-                    rates.add(backbone.decisions.gates)
+                    rates.add(list(gates), means)
                 for spreads in (self._spreads, self._spreads_since):
                     spreads.add(backbone.decisions.gate_logits)
         if self.every_n_train_iters(runner, self.interval):
@@ -84,6 +90,12 @@ class DynamicModelHook(Hook):
         if self.every_n_train_iters(runner, self.stuck_after):
             self._warn_about_stuck_gates(runner)
             self._warn_about_constant_gates(runner)
+
+    def after_train_epoch(self, runner) -> None:
+        self._finite.check(runner.work_dir)
+
+    def before_val_epoch(self, runner) -> None:
+        self._finite.check(runner.work_dir)
 
     def _report(self, runner) -> None:
         rates, spreads = self._open_rates.take(), self._spreads.take(all_ranks=True)
@@ -133,10 +145,9 @@ class _Running:
         self._sum: Optional[Tensor] = None
         self._count = 0
 
-    def add(self, gates: 'OrderedDict[str, Tensor]') -> None:
-        batch = torch.stack([gate.mean() for gate in gates.values()])
-        self._names = list(gates)
-        self._sum = batch if self._sum is None else self._sum + batch
+    def add(self, names: list[str], rates: Tensor) -> None:
+        self._names = names
+        self._sum = rates if self._sum is None else self._sum + rates
         self._count += 1
 
     def take(self) -> dict[str, float]:
@@ -148,13 +159,8 @@ class _Running:
         return dict(zip(self._names, means.tolist()))
 
 
-def _check_finite(runner, outputs: dict) -> None:
-    losses = {name: float(torch.as_tensor(value).detach())
-              for name, value in outputs.items() if 'loss' in name}
-    bad = {name: value for name, value in losses.items() if not math.isfinite(value)}
-    if bad:
-        listing = ', '.join(f'{name} is {value}' for name, value in bad.items())
-        raise FloatingPointError(
-            f'Training stopped at iteration {runner.iter + 1}: {listing}. The checkpoints written '
-            f'so far in {runner.work_dir} are untouched; resume from the last one with a lower '
-            'learning rate, gradient clipping or another seed.')
+def _is_saved_now(runner) -> bool:
+    """Whether a checkpoint may follow this iteration; those of ends of epochs follow the epoch."""
+    return runner.iter + 1 == runner.max_iters or any(
+        hook.every_n_train_iters(runner, hook.interval)
+        for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch)

@@ -129,9 +129,15 @@ class PairedRoutes:
 
 
 def default_distance(model: nn.Module) -> Distance:
-    """The maps of a detector's neck, or backbone; a classifier's logits."""
+    """What tells best how much worse a model does on the route: its scores.
+
+    Of a classifier the logits; of a one-stage detector with sigmoid scores those. Of the others the maps that the heads
+    read, which tell damage less well (configs/robocup_ssl/README.md).
+    """
     if type(model).__module__.startswith('mmpretrain'):
         return Distance('head', 'logits')
+    if getattr(getattr(model, 'bbox_head', None), 'use_sigmoid_cls', False):
+        return Distance('bbox_head', 'scores')
     return Distance('neck' if getattr(model, 'neck', None) is not None else 'backbone')
 
 

@@ -27,8 +27,9 @@ class PairedRoutesHook(Hook):
         form: ``'twice'`` or ``'half'``.
         routed_weight: Weight of the routed losses in (0, 1); the open ones have the rest. Form ``'twice'``.
         distances: Dicts ``module`` (name in the model), ``kind`` (``'maps'``, ``'logits'`` or ``'scores'``, see
-            :mod:`mmdyn.functional.route_distance`) and ``weight`` (1 by default). By default the maps of the neck, or
-            of the backbone where there is none; of a classifier the logits of its head. An empty list: none.
+            :mod:`mmdyn.functional.route_distance`) and ``weight`` (1 by default). By default the scores of a
+            one-stage detector, the logits of a classifier; of other models the maps of the neck, or of the backbone
+            where there is none. An empty list: none.
         begin: Share of the training, in [0, 1], until which all blocks run and no gate is asked.
 
     Raises:

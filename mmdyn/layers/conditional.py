@@ -9,28 +9,20 @@ from torch import Tensor
 _CACHE = 8 << 20
 
 
-def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor,
-                is_open: Tensor) -> tuple[Optional[Tensor], Optional[Tensor]]:
-    """Runs a function on those images of a batch whose decision is open.
-
-    The decisions are read by the host (one synchronisation on a GPU): what runs depends on them.
-    Nothing is copied when all images agree.
+def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor, index: Tensor) -> Optional[Tensor]:
+    """Runs a function on those images of a batch whose decision is open; nothing is copied when all are.
 
     Args:
         function: Takes (M, ...) images and returns (M, ...) results.
         images: (N, ...).
-        is_open: (N,), true or 1 where the image is to be run.
+        index: (M,) of the open ones, as of :meth:`mmdyn.layers.forward_pass.ForwardPass.open_index`.
 
     Returns:
-        The results and the (M,) indices of the images that they belong to. The indices are None
-        when every image ran; the results are None when none did.
+        The results; None when every image is closed.
     """
-    index = torch.nonzero(is_open).flatten()
-    if len(index) == len(images):
-        return function(images), None
-    if len(index) == 0:
-        return None, index
-    return function(_select(images, index)), index
+    if not len(index):
+        return None
+    return function(images if len(index) == len(images) else select(images, index))
 
 
 def portions(images: Sequence[int], maps: Tensor) -> list[Sequence[int]]:
@@ -55,10 +47,11 @@ def gather(maps: Tensor, images: Sequence[int]) -> Tensor:
     first, last = images[0], images[-1]
     if last - first + 1 == len(images):
         return maps[first:last + 1]
-    return _select(maps, torch.tensor(images, device=maps.device))
+    return select(maps, torch.tensor(images, device=maps.device))
 
 
-def _select(images: Tensor, index: Tensor) -> Tensor:
+def select(images: Tensor, index: Tensor) -> Tensor:
+    """The images of an index on their device, in their memory format."""
     if images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last):
         # `index_select` alone would bring them into the other memory format.
         return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)

@@ -1,9 +1,12 @@
 """What a forward pass decided, image by image."""
 from collections import OrderedDict
+from functools import reduce
 from typing import Optional, Union
 
 import torch
 from torch import Tensor
+
+from .global_mean import global_mean
 
 _GROUPS = ('gates', 'gate_logits', 'gate_features', 'adjacency')
 
@@ -40,6 +43,29 @@ class Decisions:
         self.gate_features: OrderedDict[str, Tensor] = OrderedDict()
         self.adjacency: OrderedDict[str, Tensor] = OrderedDict()
         self.damage: Optional[Tensor] = None
+        self._open_rates: Optional[Tensor] = None
+
+    @property
+    def open_rates(self) -> Tensor:
+        """(L,) open rates of :attr:`gates` over the global batch, with gradient; found once for all that ask."""
+        if self._open_rates is None:
+            self.average()
+        assert self._open_rates is not None
+        return self._open_rates
+
+    def average(self, rows: Optional[Tensor] = None) -> Optional[Tensor]:
+        """Finds the open rates, and the means of other values of the images, in one all-reduce.
+
+        Args:
+            rows: (K, N).
+
+        Returns:
+            (K,) their means over the global batch, without gradient.
+        """
+        gates = torch.stack(list(self.gates.values()))
+        means = global_mean(gates if rows is None else torch.cat([gates, rows.to(gates.dtype)]))
+        self._open_rates = means[:len(gates)]
+        return None if rows is None else means[len(gates):].detach()
 
     def __len__(self) -> int:
         """Number of images."""
@@ -55,8 +81,17 @@ class Decisions:
         return self._map(lambda value: value.detach()[rows])
 
     def cpu(self) -> 'Decisions':
-        """The same decisions, without gradients, in main memory."""
-        return self._map(lambda value: value.detach().cpu())
+        """The same decisions, without gradients, in main memory; from a GPU in one copy."""
+        return self.detach() if self.sizes.device.type == 'cpu' else self._in_one_copy()
+
+    def _in_one_copy(self) -> 'Decisions':
+        values = [self.sizes, *(value.detach() for group in _GROUPS for value in getattr(self, group).values()),
+                  *([] if self.damage is None else [self.damage.detach()])]
+        # Sizes in pixels are exact in float32, too.
+        dtype = reduce(torch.promote_types, {value.dtype for value in values}, torch.float32)
+        packed = torch.cat([value.flatten().to(dtype) for value in values]).cpu()
+        parts = iter(packed.split([value.numel() for value in values]))
+        return self._map(lambda value: next(parts).view(value.shape).to(value.dtype))  # in the same order
 
     def _map(self, function) -> 'Decisions':
         mapped = Decisions(function(self.sizes), self.input_size, self.target_rates)
@@ -71,7 +106,8 @@ class Decisions:
         return self._map(lambda value: value.detach().clone())
 
     def __getstate__(self) -> dict:
-        return self.cpu().__dict__ if self._carries_graph() else dict(self.__dict__)
+        decisions = self.cpu() if self._carries_graph() else self
+        return dict(decisions.__dict__, _open_rates=None)
 
     def _carries_graph(self) -> bool:
         return any(v.requires_grad for group in _GROUPS for v in getattr(self, group).values())

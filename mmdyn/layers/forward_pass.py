@@ -1,11 +1,11 @@
 """What the stages and blocks of a dynamic backbone share during one forward."""
-from typing import Mapping, Optional, Union
+from typing import Mapping, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..functional.gumbel import straight_through
-from ..functional.pooling import cropped_pool, fill_their_frame, pooling_weights, valid_cells, valid_sizes, weighted_pool
+from ..functional.pooling import cropped_pool, fill_their_frame, pooling_weights, valid_sizes, weighted_pool
 from ..functional.torch_versions import is_traced
 from .decisions import Decisions
 from .gate import BaseGate, ask
@@ -21,7 +21,6 @@ class ForwardPass:
 
     Args:
         images: (N, C, H, W) normalised input.
-        training: Whether the backbone trains: then the host reads nothing.
         skips: Whether parts that are closed are left out.
         pool_padding: Pool over batch padding too.
         forced: Decisions to be used instead of the gates' or routers'.
@@ -40,7 +39,6 @@ class ForwardPass:
     def __init__(self,
                  images: Tensor,
                  *,
-                 training: bool,
                  skips: bool,
                  pool_padding: bool = False,
                  forced: Forced = None,
@@ -58,15 +56,18 @@ class ForwardPass:
         self.threshold = threshold
         self.stage_input: Optional[Tensor] = None
         self._observed = observed
-        self._reads_values = not training and not is_traced()
+        # What runs masked is to be one graph; and on a GPU, waiting costs more than averages with weights.
+        self._reads_values = skips and images.device.type == 'cpu' and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
         self._sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
         self.decisions = Decisions(self._sizes[open_images:] if open_images else self._sizes, self.input_size, target_rates)
         self._sizes_on_host: Optional[list[list[int]]] = None
         self._weights: dict[tuple[int, int], Tensor] = {}
+        self._dtype = torch.promote_types(images.dtype, torch.float32)
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
+        self._open_index: dict[Tensor, Tensor] = {}
 
-    def pool(self, features: Tensor, images: Optional[list[int]] = None) -> Tensor:
+    def pool(self, features: Tensor, images: Optional[Sequence[int]] = None) -> Tensor:
         """Averages over each image's valid part.
 
         Args:
@@ -91,11 +92,12 @@ class ForwardPass:
             self._pooled = None
         return maps
 
-    def _pool(self, features: Tensor, images: Optional[list[int]]) -> Tensor:
+    def _pool(self, features: Tensor, images: Optional[Sequence[int]]) -> Tensor:
         if self._unpadded:
             return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
-        if not self._reads_values:
-            return weighted_pool(features, self.pooling_weights((features.shape[2], features.shape[3])))
+        weights = self.pooling_weights((features.shape[2], features.shape[3]))
+        if weights is not None:
+            return weighted_pool(features, weights if len(features) == len(weights) else weights[images])
         if self._sizes_on_host is None:
             self._sizes_on_host = self._sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]
@@ -108,8 +110,7 @@ class ForwardPass:
         if self._unpadded or self._reads_values:
             return None
         if feature_size not in self._weights:
-            cells = valid_cells(self._sizes, self.input_size, feature_size)
-            self._weights[feature_size] = pooling_weights(cells, feature_size)
+            self._weights[feature_size] = pooling_weights(self._sizes, self.input_size, feature_size, self._dtype)
         return self._weights[feature_size]
 
     def decide(self, name: str, gate: BaseGate, x: Tensor) -> Optional[Tensor]:
@@ -149,6 +150,12 @@ class ForwardPass:
             return None
         decision = self.decisions.gates[name] = self.decisions.gates[leader]
         return self._of_all_images(decision)
+
+    def open_index(self, decision: Tensor) -> Tensor:
+        """(N,) decisions -> (M,) indices of the open images, which the host waits for: once a gate, and not once a block."""
+        if decision not in self._open_index:
+            self._open_index[decision] = torch.nonzero(decision).flatten()
+        return self._open_index[decision]
 
     def _of_all_images(self, decision: Tensor) -> Tensor:
         return torch.cat([decision.new_ones(self.open_images), decision]) if self.open_images else decision

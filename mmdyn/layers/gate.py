@@ -1,14 +1,13 @@
 """The gates of residual blocks: learned by sampling (ConvNet-AIG, section 3.2), or taught by the classes."""
 from numbers import Real
-from typing import NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
-from ..functional.gumbel import gumbel_gate, logistic_noise, open_logit
-from ..functional.quantile import upper_quantile
+from ..functional.autocast import without_autocast
+from ..functional.gumbel import bounded, gumbel_gate, logistic_noise, open_logit
 from .feature_norm import NORMS, normalise
-from .global_mean import global_mean
 
 POLICIES = ('argmax', 'sample', 'expected')
 ESTIMATORS = ('straight_through', 'reinmax', 'taught')
@@ -110,19 +109,10 @@ class BaseGate(nn.Module):
             return (logit > self.quantile).to(logit.dtype)
         return (torch.sigmoid(logit) > self.open_probability).to(logit.dtype)
 
-    @torch.no_grad()
-    def calibrate(self, excess: Tensor, distance: Tensor) -> None:
-        """One step of the running quantile (stochastic approximation; Robbins & Monro, 1951).
-
-        Args:
-            excess: Share of the global batch whose logit lies above the quantile, less the target rate.
-            distance: Mean distance of these logits from the quantile.
-        """
-        self.calibration_steps += 1
-        # Large steps at first, then few enough to follow a gate that is still learning.
-        step = (1.0 / self.calibration_steps.float()).clamp(min=0.02)
-        self.spread += step * (distance - self.spread)
-        self.quantile += 2 * step * self.spread * excess
+    @property
+    def has_quantile(self) -> bool:
+        """Whether it decides by its running quantile (:mod:`mmdyn.layers.calibration`)."""
+        return self.open_probability == 'calibrated'
 
 
 class Gate(BaseGate):
@@ -182,13 +172,17 @@ class Gate(BaseGate):
         with torch.no_grad():
             self.fc2.bias.copy_(torch.tensor([0.0, 0.0] if self.estimator == 'taught' else [0.1, 2.0]))
 
+    @property
+    def has_quantile(self) -> bool:
+        return super().has_quantile or self.estimator == 'taught'
+
     def forward(self, pooled: Tensor) -> GateOutput:
         """Decides.
 
         Args:
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
-        with torch.autocast(pooled.device.type, enabled=False):
+        with without_autocast(pooled):
             hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
             return GateOutput(self._sample(logit) if self.training else self._evaluate(logit), logit)
@@ -239,34 +233,13 @@ class ConfidenceGate(BaseGate):
         Args:
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
-        with torch.autocast(pooled.device.type, enabled=False):
+        with without_autocast(pooled):
             features = _finite(pooled, self.fc)
             # From the sorted scores, since 1 - max softmax rounds to 0 where the class is clear.
             ordered = self.fc(features.detach()).sort(dim=1, descending=True).values
             logit = ordered[:, 1:].logsumexp(dim=1) - ordered[:, 0]
             decision = torch.ones_like(logit) if self.training else self._evaluate(logit)
             return GateOutput(decision, logit, features)
-
-
-@torch.no_grad()
-def share_threshold(gates: Sequence[Gate], logits: Tensor, targets: Sequence[float]) -> None:
-    """Moves the one threshold of taught gates to where together they let the mean of their targets of the cost run.
-
-    Args:
-        gates: L gates.
-        logits: (L, N), what they have said of this batch; while training, the noise that they decide with is added.
-        targets: L target rates.
-    """
-    gate = gates[0]
-    if gate.training and gate.noise:
-        logits = logits + gate.noise * logistic_noise(logits)
-    total = sum(gate.cost for gate in gates)
-    share = sum(gate.cost * target for gate, target in zip(gates, targets)) / total
-    costs = torch.cat([torch.full_like(row, gate.cost) for gate, row in zip(gates, logits)])
-    value = global_mean(upper_quantile(logits.flatten(), costs, share)[None, None])[0]
-    for gate in gates:
-        gate.calibration_steps += 1
-        gate.quantile += (1.0 / gate.calibration_steps.float()).clamp(min=0.05) * (value - gate.quantile)
 
 
 def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:
@@ -284,4 +257,4 @@ def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:
 
 
 def _finite(pooled: Tensor, layer: nn.Linear) -> Tensor:
-    return pooled.clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(layer.weight.dtype)
+    return bounded(pooled, _FEATURE_BOUND).to(layer.weight.dtype)

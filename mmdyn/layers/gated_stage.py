@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..functional.gumbel import straight_through
-from .conditional import gather, portions, run_on_open
+from ..functional.weighing import weigh
+from .conditional import gather, portions, run_on_open, select
 from .extension import Extension
 from .forward_pass import ForwardPass, require_pass
 from .gate import BaseGate
@@ -46,7 +47,7 @@ class GatedBlock(Extension):
         if not forward_pass.skips:
             return _run_masked(residual, x, decision)
         if torch.is_grad_enabled() or x.device.type != 'cpu':
-            return _run_gathered(residual, x, decision)
+            return _run_gathered(residual, x, decision, forward_pass)
         return _run_portions(residual, x, decision, forward_pass)
 
     def decide(self, x: Tensor, forward_pass: ForwardPass) -> Optional[Tensor]:
@@ -88,9 +89,7 @@ def _add_branch(residual: Residual, x: Tensor, shortcut: Tensor, decision: Tenso
     if torch.is_grad_enabled() and is_plain(norm, residual.activation):
         z = residual.branch_before_norm(x)
         return gated_sum(shortcut, z, decision, norm, activated=residual.activation is not None)
-    branch = residual.branch(x)
-    scale = decision.to(branch.dtype)[:, None, None, None]
-    return residual.activate(torch.addcmul(shortcut, branch, scale))
+    return residual.activate(weigh(residual.branch(x), decision, shortcut))
 
 
 def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: float) -> Tensor:
@@ -133,17 +132,19 @@ def _with_zero_gradients(x: Tensor, unused: Iterable[Tensor]) -> Tensor:
     return x + sum(nothing).to(x.dtype) if nothing else x
 
 
-def _run_gathered(residual: Residual, x: Tensor, decision: Tensor) -> Tensor:
+def _run_gathered(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:
     """The branch runs on the open images: a few large operations, with a backward pass."""
-    branch, index = run_on_open(residual.branch, x, decision)
+    index = forward_pass.open_index(decision)
+    branch = run_on_open(residual.branch, x, index)
     if branch is None and residual.projection is None:
         return x  # the activation before has already done what this block's would do
     shortcut = residual.shortcut(x)
-    if index is None:
+    if len(index) == len(x):
         return residual.activate(branch + shortcut)
-    # A sum of its own in either case: hooks may have kept the shortcut, and the activation works in place.
-    shortcut = shortcut.clone() if branch is None else shortcut.index_add(0, index, branch.to(shortcut.dtype))
-    return residual.activate(shortcut)
+    out = forward_pass.writable(shortcut)
+    if branch is not None:  # sums put in their places, where `index_add` would add atomically
+        out.index_copy_(0, index, (branch + select(shortcut, index)).to(out.dtype))
+    return residual.activate(out)
 
 
 def _run_portions(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:

@@ -51,30 +51,36 @@ class _GatedSum(torch.autograd.Function):
         out = torch.addcmul(shortcut, normed, decision.to(normed.dtype)[:, None, None, None])
         if activated:
             out.relu_()
-        if not training:  # as they are now; a later step must not change them
-            mean, invstd = running_mean.clone(), (running_var + eps).rsqrt()
-        ctx.save_for_backward(z, decision, weight, bias, mean, invstd, out if activated else None)
+        # Running statistics as they are: autograd complains if they change before the backward pass.
+        statistics = (mean, invstd) if training else (running_mean, running_var)
+        ctx.save_for_backward(z, decision, weight, bias, *statistics, out if activated else None)
         ctx.training, ctx.eps = training, eps
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Optional[Tensor], ...]:
-        z, decision, weight, bias, mean, invstd, out = ctx.saved_tensors
+        z, decision, weight, bias, mean, spread, out = ctx.saved_tensors
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
         wide = torch.promote_types(z.dtype, torch.float32)
-        grad_sum = grad.sum(dim=(2, 3), dtype=wide)
-        product_sum = (grad.to(wide) * z).sum(dim=(2, 3))
-        normed_sum = (product_sum - mean * grad_sum) * invstd  # (N, C): of the gradient times the normalised z
-        grad_decision = (normed_sum * weight + grad_sum * bias).sum(dim=1).to(decision.dtype)
-        by_image = decision.to(wide)[:, None]
+        invstd = spread if ctx.training else (spread + ctx.eps).rsqrt()
+        scale = weight.to(wide) * invstd  # norm(z) = scale * z + shift
+        shift = torch.addcmul(bias.to(wide), mean, scale, value=-1)
+        decision_wide = decision.to(wide)
+        sums = grad.sum(dim=(2, 3), dtype=wide)  # (N, C): of the gradient, and of its product with z
+        product_sums = (grad.to(wide) * z).sum(dim=(2, 3))
+        # Matrices times vectors, which are never rounded to TF32.
+        grad_decision = torch.addmv(torch.mv(sums, shift), product_sums, scale).to(decision.dtype)
         if ctx.training:
             grad_z = torch.ops.aten.native_batch_norm_backward(
                 grad * decision.to(grad.dtype)[:, None, None, None], z, weight, None, None, mean, invstd, True, ctx.eps,
                 [True, False, False])[0]
         else:
-            grad_z = grad * (by_image * (weight * invstd)).to(grad.dtype)[:, :, None, None]
-        grad_weight = (by_image * normed_sum).sum(dim=0).to(weight.dtype) if ctx.needs_input_grad[3] else None
-        grad_bias = (by_image * grad_sum).sum(dim=0).to(bias.dtype) if ctx.needs_input_grad[4] else None
+            grad_z = grad * torch.outer(decision_wide, scale).to(grad.dtype)[:, :, None, None]
+        grad_weight = grad_bias = None
+        if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
+            grad_bias = torch.mv(sums.t(), decision_wide)
+            grad_weight = torch.addcmul(torch.mv(product_sums.t(), decision_wide), mean, grad_bias, value=-1) * invstd
+            grad_bias, grad_weight = grad_bias.to(bias.dtype), grad_weight.to(weight.dtype)
         return grad, grad_z, grad_decision, grad_weight, grad_bias, *[None] * 6

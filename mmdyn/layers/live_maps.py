@@ -13,8 +13,9 @@ from .workspace import Workspace
 class LiveMaps:
     """The node outputs of one stage in one forward: of each node, those of the images that it is alive for.
 
-    Only the maps behind open edges are read; one open edge of weight 1 is read without a copy. The decisions are read by
-    the host (one synchronisation a node on a GPU). Has no backward pass.
+    Only the maps behind open edges are read, image by image, as suits a CPU's cache; one open edge of weight 1 is read
+    without a copy. The decisions are read by the host. Has no backward pass. On GPUs, see
+    :class:`mmdyn.layers.batched_maps.BatchedMaps`.
 
     Args:
         nodes: n.
@@ -37,11 +38,6 @@ class LiveMaps:
         self._rows: list[dict[int, int]] = []  # of each node: image -> its row
         self._images = list(range(len(adjacency)))
         self._runs = [True] * len(adjacency)  # of each of these, whether the block's branch runs
-
-    @property
-    def images(self) -> list[int]:
-        """Those that the last node that was read for is alive for."""
-        return self._images
 
     def run_node(self, i: int, residual: Residual, x: Tensor) -> Tensor:
         """Runs node i on what it reads, (M, C, H, W) for the images that it is alive for: (M, C', H', W')."""
@@ -72,10 +68,7 @@ class LiveMaps:
 
     def _allocate(self, i: int, like: Tensor, number: int) -> Tensor:
         if self._buffer is None:
-            self.shape = like.shape
-            self.channels_last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
-            size = (self.nodes - 1, len(self.adjacency), like.shape[1:].numel())
-            self._buffer = like.new_empty(size) if self.workspace is None else self.workspace.take(like, size)
+            self._make_buffer(like, self.nodes - 1)
         if i < self.nodes - 1:
             flat = self._buffer[i][:number]
         else:  # the last node's output does not lie with the others: it becomes the stage's output
@@ -84,9 +77,16 @@ class LiveMaps:
         self._rows.append({n: row for row, n in enumerate(self._images)})
         return unflatten(flat, self.shape, self.channels_last)
 
-    def replace(self, i: int, y: Tensor) -> None:
-        """Has node i's output be what a hook has made of it."""
+    def _make_buffer(self, like: Tensor, nodes: int) -> None:
+        self.shape = like.shape
+        self.channels_last = not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last)
+        size = (nodes, len(self.adjacency), like.shape[1:].numel())
+        self._buffer = like.new_empty(size) if self.workspace is None else self.workspace.take(like, size)
+
+    def keep(self, i: int, y: Tensor) -> tuple[Tensor, Sequence[int]]:
+        """Keeps node i's output, which a hook may have replaced; returns what to decide from, and of which images."""
         self._flat[i] = flatten(y, self.channels_last)
+        return y, self._images
 
     def read(self, j: int, *, gate: Optional[Tensor], scale: Optional[Tensor]) -> Tensor:
         """What node j reads, for the M images that it is alive for.
@@ -99,16 +99,23 @@ class LiveMaps:
         Returns:
             (M, C, H, W); may lie in the buffer.
         """
-        columns = _scaled(self.adjacency[:, :j, j], scale)
+        columns = scaled(self.adjacency[:, :j, j], scale)
+        weights = self._find_images(columns, gate)
+        return self._sum(columns, weights)
+
+    def _find_images(self, columns: Tensor, gate: Optional[Tensor]) -> list[list[float]]:
+        """Finds out for which images a node is alive; returns the weights with which it reads, image by image."""
         if gate is not None:
             columns = torch.cat([columns, gate[:, None].to(columns.dtype)], dim=1)
         weights = columns.tolist()  # once for both
         is_open = [bool(row.pop()) for row in weights] if gate is not None else [True] * len(weights)
         self._images = [n for n, row in enumerate(weights) if any(row) and (is_open[n] or self.whole_blocks)]
         self._runs = [is_open[n] for n in self._images]
-        return self._read(weights, self._images)
+        return weights
 
-    def _read(self, weights: list[list[float]], images: Sequence[int]) -> Tensor:
+    def _sum(self, columns: Tensor, weights: list[list[float]]) -> Tensor:
+        """(M, C, H, W): the weighted sums of the outputs, for the images that were found."""
+        images = self._images
         sources = {tuple((i, w) for i, w in enumerate(weights[n]) if w) for n in images}
         if len(sources) == 1:
             (only, weight), *others = sources.pop()
@@ -123,8 +130,8 @@ class LiveMaps:
 
     def read_output(self, *, scale: Optional[Tensor]) -> Tensor:
         """(N, C, H, W): the stage's output, scaled as in :meth:`read`. The other maps are given back."""
-        weights = _scaled(self.adjacency[:, :-1, -1], scale).tolist()
-        images, last = range(len(weights)), self._flat[-1]
+        columns, last = scaled(self.adjacency[:, :-1, -1], scale), self._flat[-1]
+        weights, self._images = columns.tolist(), list(range(len(columns)))
         # In place in the last node's output, unless a hook may have kept it.
         if self.workspace is not None and len(last) == len(weights) and any(row[-1] for row in weights):
             for n, row in enumerate(weights):
@@ -134,7 +141,7 @@ class LiveMaps:
                 self._accumulate(n, row, last[n], keep=bool(own))
             out = self._rectified(last)
         else:
-            out = self._read(weights, images)
+            out = self._sum(columns, weights)
         if self.workspace is not None:
             if out.untyped_storage().data_ptr() == self._buffer.untyped_storage().data_ptr():
                 out = out.clone()
@@ -159,5 +166,5 @@ class LiveMaps:
             out.copy_(total)
 
 
-def _scaled(columns: Tensor, scale: Optional[Tensor]) -> Tensor:
+def scaled(columns: Tensor, scale: Optional[Tensor]) -> Tensor:
     return columns if scale is None else columns * scale[:, None]

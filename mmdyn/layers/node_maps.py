@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..functional.graph import aggregate, aggregate_for_all, edge_dots, edge_dots_for_all
 from ..functional.pooling import weighted_pool
+from ..functional.weighing import weigh
 from .forward_pass import ForwardPass
 from .residual import Residual
 from .workspace import Workspace
@@ -81,7 +82,7 @@ class NodeMaps:
         if not self.with_cp:
             branch = residual.branch_after_first_conv(features)
         if self._gate is not None:
-            branch, self._gate = branch * self._gate.to(branch.dtype)[:, None, None, None], None
+            branch, self._gate = weigh(branch, self._gate), None
         if self.with_cp and has_shortcut and residual.projection is not None:
             shortcut = checkpoint(residual.shortcut, x, use_reentrant=False)
         else:
@@ -253,7 +254,7 @@ class Aggregate(Function):
         ctx.exchange, ctx.dtypes, ctx.workspace = maps._exchange, (y.dtype, row.dtype), maps.workspace
         # Not on `ctx` itself: so autograd frees the maps once they are used, and whoever counts what is kept sees them.
         ctx.save_for_backward(maps.maps.data, scale)
-        return maps.aggregated(j), maps.maps.new_zeros(()).expand(maps.maps.shape)
+        return maps.aggregated(j), maps.maps.new_empty(()).expand(maps.maps.shape)
 
     @staticmethod
     @once_differentiable

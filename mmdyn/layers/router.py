@@ -5,6 +5,8 @@ from typing import Mapping, Optional, Sequence, Union
 import torch
 from torch import Tensor, nn
 
+from ..functional.autocast import without_autocast
+from ..functional.gumbel import bounded, straight_through
 from .feature_norm import NORMS, normalise
 from .gate import check_number
 
@@ -61,12 +63,13 @@ class Router(nn.Linear):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(N, C) -> (N, E) edge weights in (0, scale]."""
-        with torch.autocast(pooled.device.type, enabled=False):
-            return self.scale * torch.sigmoid(self.logits(pooled).clamp(-_LOGIT_BOUND, _LOGIT_BOUND))
+        with without_autocast(pooled):
+            return self.scale * torch.sigmoid(bounded(self.logits(pooled), _LOGIT_BOUND))
 
     def logits(self, pooled: Tensor) -> Tensor:
         """(N, C) -> (N, E)."""
-        features = torch.nan_to_num(pooled, 0.0).clamp(-_FEATURE_BOUND, _FEATURE_BOUND).to(self.weight.dtype)
+        finite = straight_through(torch.nan_to_num(pooled.detach(), 0.0), pooled)
+        features = bounded(finite, _FEATURE_BOUND).to(self.weight.dtype)
         if self.norm is not None:
             features = normalise(self.norm, features) / math.sqrt(features.shape[1])
         if self.dynamic is None:

@@ -1,11 +1,14 @@
 """The maps of a wired stage for a compiler, which plans memory and backward pass itself (DG-Net)."""
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
-from ..functional.graph import aggregate
+from ..functional.graph import aggregate, edge_dots
 from ..functional.gumbel import straight_through
+from ..functional.weighing import weigh
 from .forward_pass import ForwardPass
 from .residual import Residual
 
@@ -35,7 +38,7 @@ class TracedMaps:
         if i > 0 and not self.whole_blocks:
             return branch
         if self._gate is not None:
-            branch = branch * self._gate.to(branch.dtype)[:, None, None, None]
+            branch = weigh(branch, self._gate)
         return residual.activate(branch + residual.shortcut(x) if residual.has_shortcut else branch)
 
     def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor], *, gate: Optional[Tensor],
@@ -45,8 +48,23 @@ class TracedMaps:
         self._outputs.append(y)
         self._rows.append(row)
         edges = torch.stack([row[:, j - i - 1] for i, row in enumerate(self._rows)], dim=1)
-        weights = straight_through(self.adjacency[:, :j, j], edges)
-        x = aggregate(torch.stack(self._outputs).flatten(2), weights).view(y.shape)
+        weights = straight_through(self.adjacency[:, :j, j].clone(), edges)  # other columns are still to be filled in
+        x = _Aggregate.apply(torch.stack(self._outputs).flatten(2), weights).view(y.shape)
         if scale is not None:
-            x = x * scale.to(x.dtype)[:, None, None, None]
+            x = weigh(x, scale)
         return torch.relu(x) if self.rectify_inputs else x, None
+
+
+class _Aggregate(Function):
+    """:func:`aggregate`, with gradients of the weights that are summed in float32: (J, N, M), (N, J) -> (N, M)."""
+
+    @staticmethod
+    def forward(ctx: Any, maps: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(maps, weights)
+        return aggregate(maps, weights)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        maps, weights = ctx.saved_tensors
+        return weights.t()[:, :, None].to(maps.dtype) * gradient, edge_dots(maps, gradient).to(weights.dtype)

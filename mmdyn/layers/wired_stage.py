@@ -1,10 +1,11 @@
 """Stages whose blocks are the nodes of a graph, wired image by image (DG-Net)."""
-from typing import Optional, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor
 
 from ..functional.torch_versions import is_traced
+from .batched_maps import BatchedMaps
 from .extension import Extension
 from .forward_hooks import is_observed
 from .forward_pass import ForwardPass, require_pass
@@ -115,21 +116,21 @@ class WiredStage(Extension):
     def _run_live(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Nodes run for the images that they are alive for."""
         # What a hook keeps must not be overwritten by the next forward.
-        maps = LiveMaps(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
-                        workspace=None if is_observed(self) else self.workspace)
+        kind = LiveMaps if x.device.type == 'cpu' else BatchedMaps
+        maps = kind(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
+                    workspace=None if is_observed(self) else self.workspace)
         gated = any(hasattr(block, 'gate') for block in self)
         averages: list[Tensor] = []
         for i, block in enumerate(self):
             if i > 0:
                 self._decide_gate(i, averages, forward_pass, wiring)
                 x = maps.read(i, gate=wiring.gates.get(i), scale=wiring.scales.get(i))
-            y = block(x, maps=maps)
-            maps.replace(i, y)
+            y, images = maps.keep(i, block(x, maps=maps))
             if gated:  # the gates ahead read averages of all images, so the routers may as well
-                averages.append(_average(block.router, y, forward_pass, maps.images, len(wiring.values)))
+                averages.append(_average(block.router, y, forward_pass, images, len(wiring.values)))
                 weights = block.router(averages[i])
             else:
-                weights = _route(block.router, y, forward_pass, maps.images, len(wiring.values))
+                weights = _route(block.router, y, forward_pass, images, len(wiring.values))
             wiring.decide(i, weights)
         wiring.decide_output()
         return maps.read_output(scale=wiring.scales.get(len(self)))
@@ -143,21 +144,21 @@ class WiredStage(Extension):
                 wiring.gates[i] = gate
 
 
-def _route(router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:
+def _route(router: Router, y: Tensor, forward_pass: ForwardPass, images: Sequence[int], number: int) -> Tensor:
     """(N, edges) weights; what is dead has none, and its router does not run."""
     if not images:
         return router.bias.new_zeros(number, router.out_features)
     return _spread(router(forward_pass.pool(y, images)), images, number)
 
 
-def _average(router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:
+def _average(router: Router, y: Tensor, forward_pass: ForwardPass, images: Sequence[int], number: int) -> Tensor:
     """(N, C) averages of a node's output, 0 where it is dead."""
     if not images:
         return router.bias.new_zeros(number, router.in_features)
     return _spread(forward_pass.pool(y, images), images, number)
 
 
-def _spread(values: Tensor, images: list[int], number: int) -> Tensor:
+def _spread(values: Tensor, images: Sequence[int], number: int) -> Tensor:
     """(M, ...) of some images -> (N, ...), 0 for the others."""
     if len(images) == number:
         return values

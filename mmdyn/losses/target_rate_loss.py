@@ -5,8 +5,8 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from ..layers.global_mean import global_mean
 from ..functional.gumbel import straight_through
+from ..functional.host_numbers import minus
 from ..layers.decisions import Decisions
 from ..layers.gate import check_number
 from ..registry import MODELS
@@ -34,22 +34,17 @@ class TargetRateLoss(nn.Module):
         self.loss_weight = check_number('loss_weight', loss_weight, 0.0)
         self.window = window
         self._past: deque[Tensor] = deque(maxlen=window - 1)
-        self._targets: Optional[tuple[list[float], Tensor]] = None
 
     def forward(self, decisions: Decisions) -> Optional[Tensor]:
         """Returns the scalar loss, the same on every rank; None where no block has a target."""
         targets = decisions.target_rates
         if not targets or not decisions.gates:
             return None
-        rates = global_mean(torch.stack([decisions.gates[name] for name in targets]))
-        rates = self._smooth(rates)
-        return self.loss_weight * (rates - self._wanted(list(targets.values()), rates)).square().mean()
-
-    def _wanted(self, targets: list[float], like: Tensor) -> Tensor:
-        """(L,) target rates; copied to the device once, and not in each iteration."""
-        if self._targets is None or self._targets[0] != targets or self._targets[1].device != like.device:
-            self._targets = targets, like.new_tensor(targets)
-        return self._targets[1].to(like.dtype)
+        rates = decisions.open_rates
+        if list(targets) != list(decisions.gates):
+            by_name = dict(zip(decisions.gates, rates.unbind()))
+            rates = torch.stack([by_name[name] for name in targets])
+        return self.loss_weight * minus(self._smooth(rates), list(targets.values())).square().mean()
 
     def _smooth(self, rates: Tensor) -> Tensor:
         if self.window == 1:

@@ -5,7 +5,8 @@ import torch
 from mmengine.dataset import pseudo_collate
 from toy import SMALL_AIG, Classifier, Pictures
 
-from mmdyn.analysis.closing_costs import ClosingCost, ClosingCosts, rank_correlation, table
+from mmdyn.analysis.closing_costs import ClosingCost, ClosingCosts, load_own_or_static, rank_correlation, table
+from mmdyn.checkpoints import CheckpointError
 from mmdyn.engine import InputError
 
 
@@ -46,18 +47,37 @@ def test_a_group_closes_together():
     model, data = model_and_image(dict(SMALL_AIG, depth=34, gate_groups=[['layer1.1', 'layer1.2']]))
     costs = ClosingCosts(model).of_image(data)
     assert 'layer1.2' not in costs and costs['layer1.1'].change != 0
+    alone = ClosingCosts(model_and_image(dict(SMALL_AIG, depth=34))[0]).of_image(data)
+    assert costs['layer1.1'].share == pytest.approx(alone['layer1.1'].share + alone['layer1.2'].share, rel=0.01)
 
 
 def test_rank_correlation():
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([1.0, 10, 1000])) == pytest.approx(1)
     assert rank_correlation(np.array([1.0, 2, 3]), np.array([3.0, 2, 1])) == pytest.approx(-1)
     assert np.isnan(rank_correlation(np.array([1.0, 1]), np.array([1.0, 2])))
+    assert np.isnan(rank_correlation(np.array([1.0, 2]), np.array([np.nan, np.nan])))
 
 
 def test_the_table_has_a_line_for_each_gate():
-    costs = [{'layer1.0': ClosingCost(0.1 * n, 0.0, 0.2 * n, -n)} for n in range(3)]
-    line, = (line for line in table(costs).splitlines() if line.startswith('layer1.0'))
-    assert line.split() == ['layer1.0', '0.1000', '0.0816', 'nan', '1.00', '1.00', '-1.00']
+    costs = [{'layer1.0': ClosingCost(0.1 * n, 0.0, 0.2 * n, -n, 0.1)} for n in range(3)]
+    by_block = {line.split()[0]: line.split() for line in table(costs).splitlines()[2:]}
+    assert by_block['layer1.0'] == ['layer1.0', '0.1000', '0.0816', '0.00', '2.00', '1.00', 'nan', '1.00', '1.00', '-1.00']
+    assert by_block['all'][1:] == by_block['layer1.0'][1:]
+    assert by_block['the'][-4:] == ['nan'] * 4  # one gate has no rank
+
+
+def test_a_static_network_has_gates_that_say_nothing(tmp_path):
+    model, data = model_and_image()
+    parent = model_and_image(dict(SMALL_AIG, target_rates=1))[0]
+    torch.save(parent.state_dict(), tmp_path / 'static.pth')
+    assert load_own_or_static(model, str(tmp_path / 'static.pth')).endswith('the checkpoint of a static network')
+    costs = ClosingCosts(model).of_image(data)
+    assert all(np.isnan(cost.logit) and cost.change != 0 for cost in costs.values())
+    torch.save(model.state_dict(), tmp_path / 'own.pth')
+    assert 'static' not in load_own_or_static(model, str(tmp_path / 'own.pth'))
+    torch.save({name: value for name, value in parent.state_dict().items() if 'conv1' not in name}, tmp_path / 'less.pth')
+    with pytest.raises(CheckpointError, match='missing'):
+        load_own_or_static(model, str(tmp_path / 'less.pth'))
 
 
 def test_a_backbone_without_gates_is_refused():

@@ -1,34 +1,32 @@
-"""A training forward on a GPU that is only pretended: nothing is read on the host, and nothing copied from it.
+"""A GPU that is only pretended: what the host waits for, and what is copied to the device and from it."""
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
-Tensors under FakeTensorMode have a device and no contents: what asks for a value raises, as do mixed devices.
-"""
 import pytest
 import torch
-from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from mmengine.structures import BaseDataElement
 
-fake = pytest.importorskip('torch._subclasses.fake_tensor', reason='needs FakeTensorMode')
+pytest.importorskip('torch._subclasses.fake_tensor', reason='needs FakeTensorMode')
 
+from gpu_calls import Copies, FakeTensorMode, Reads, autocast, can_pretend, pretend  # noqa: E402
+
+import mmdyn  # noqa: E402
 from mmdyn.backbones import (AIGMobileNetV2, AIGRegNet, AIGResNet, AIGResNeXt, DGMobileNetV2, DGRegNet,  # noqa: E402
                              DGResNet, DGResNeXt)
-from mmdyn.layers.global_mean import global_mean  # noqa: E402
-from mmdyn.losses import TargetRateLoss  # noqa: E402
-
-
-def can_pretend() -> bool:
-    try:
-        with fake.FakeTensorMode():
-            torch.ones(1, device='cuda') + 1
-        return True
-    except (RuntimeError, AssertionError):
-        return False
-
+from mmdyn.hooks import DynamicModelHook  # noqa: E402
+from mmdyn.hooks.paired_routes import PairedRoutes  # noqa: E402
+from mmdyn.metrics import ComputeMetric  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not can_pretend(), reason='this PyTorch asks for a driver to pretend a GPU')
 ARCH = dict(w0=8, wa=6.0, wm=2.0, group_w=8, depth=8, bot_mul=1.0)
 RATES = dict(target_rates=0.5, norm_eval=False)
+GROUPS = [['layer2.1', 'layer2.2', 'layer2.3'], ['layer3.2', 'layer3.4']]
 BACKBONES = {
     'aig-resnet': lambda: AIGResNet(18, base_channels=8, **RATES),
+    'aig-resnet-calibrated': lambda: AIGResNet(18, base_channels=8, open_probability='calibrated', target_rates=0.5),
+    'aig-resnet-groups': lambda: AIGResNet(50, base_channels=8, gate_groups=GROUPS, with_cp=True, **RATES),
     'aig-resnext': lambda: AIGResNeXt(depth=50, base_channels=8, groups=2, **RATES),
     'aig-regnet': lambda: AIGRegNet(arch=ARCH, **RATES),
     'aig-mobilenet': lambda: AIGMobileNetV2(widen_factor=0.25, **RATES),
@@ -43,59 +41,135 @@ BACKBONES = {
 }
 
 
-class Copies(TorchDispatchMode):
-    """Notes every copy between the host and the device."""
+class Model(torch.nn.Module):
+    """A detector whose heads do nothing worth mentioning."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.backbone = backbone
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if isinstance(out, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
-            if out.device != args[0].device:
-                self.found.append(f'{func}: {args[0].device} -> {out.device}')
-        return out
+    def forward(self, inputs, data_samples=None, mode='loss'):
+        outs = self.backbone(inputs)
+        return dict(loss=sum(out.float().mean() for out in outs)) if mode == 'loss' else data_samples
 
 
-def pretend(module: nn.Module) -> None:
-    """Puts parameters and buffers without contents on the GPU in the place of the module's own."""
-    for part in module.modules():
-        for name, value in part._parameters.items():
-            if value is not None:
-                empty = torch.empty(value.shape, dtype=value.dtype, device='cuda')
-                part._parameters[name] = nn.Parameter(empty, value.requires_grad)
-        for name, value in part._buffers.items():
-            if value is not None:
-                part._buffers[name] = torch.empty(value.shape, dtype=value.dtype, device='cuda')
+def wait_for(backbone) -> int:
+    """How often the host has to wait in a forward at evaluation: once a gate, or once a vertex of a wired stage."""
+    if hasattr(backbone, 'stages'):
+        return sum(len(stage) for _, stage in backbone.stages())  # the nodes after the first, and the output
+    return len(backbone.gates())
 
 
-@pytest.mark.parametrize('autocast', [False, True])
+@pytest.mark.parametrize('precision', [nullcontext, partial(autocast, torch.float16)], ids=['float32', 'autocast'])
 @pytest.mark.parametrize('family', BACKBONES)
-def test_a_training_iteration_reads_and_copies_nothing(family, autocast):
-    backbone, loss = BACKBONES[family](), TargetRateLoss()
-    backbone.losses_attached = True
-    with fake.FakeTensorMode():
-        pretend(backbone.train())
+def test_a_training_iteration_reads_and_copies_nothing(family, precision):
+    """Forward pass, losses, calibration, and what the hook keeps to log it later."""
+    model, hook = Model(BACKBONES[family]()).train(), DynamicModelHook(interval=50)
+    hook.attachment = mmdyn.attach(model, [dict(type=f'mmdyn.{name}', **options) for name, options in (
+        ('TargetRateLoss', {}), ('ComputeBudgetLoss', dict(target=0.9)))])
+    runner = SimpleNamespace(iter=0, max_iters=100, hooks=[], work_dir='')
+    with FakeTensorMode():
+        pretend(model)
         images = torch.randn(2, 3, 64, 64, device='cuda')
-        for _ in range(2):
-            with Copies() as copies, torch.autocast('cuda', torch.float16, enabled=autocast):
-                outs = backbone(images)
-                found = [loss(backbone.decisions), *backbone.decisions.adjacency.values()]
-                if backbone.decisions.gates:
-                    found.append(global_mean(torch.stack(list(backbone.decisions.gates.values()))))
-                backbone.calibrate()
-        # In the first iteration, the target rates are copied to the device.
-        assert not copies.found
-        assert {tensor.device.type for tensor in (*outs, *found) if tensor is not None} == {'cuda'}
+        with Copies() as copies, precision():
+            losses = model(images)
+            hook.after_train_iter(runner, 0, outputs=losses)
+        assert not copies.found and {value.device.type for value in losses.values()} == {'cuda'}
+
+
+def test_a_report_waits_once_for_losses_once_for_rates_and_once_for_spreads():
+    model, hook = Model(BACKBONES['aig-resnet']()).train(), DynamicModelHook(interval=50)
+    hook.attachment = mmdyn.attach(model, [dict(type='mmdyn.TargetRateLoss')])
+    runner = MagicMock(iter=49, max_iters=100, hooks=[], work_dir='')
+    with FakeTensorMode():
+        pretend(model)
+        losses = model(torch.randn(2, 3, 64, 64, device='cuda'))
+        with Reads() as reads:
+            hook.after_train_iter(runner, 0, outputs=losses)
+    assert len(reads.found) == 3 and runner.logger.info.call_count == 1
+
+
+def test_paired_routes_and_taught_gates_read_and_copy_nothing():
+    model = Model(AIGResNet(18, base_channels=8, gate=dict(estimator='taught'), open_probability='calibrated', **RATES))
+    mmdyn.attach(model.train(), [dict(type='mmdyn.TaughtGateLoss')])
+    PairedRoutes(model)
+    with FakeTensorMode(), Copies() as copies:
+        pretend(model)
+        losses = model(torch.randn(2, 3, 64, 64, device='cuda'), mode='loss')
+        assert not copies.found and {'loss_taught_gates', 'loss_route_distance'} < set(losses)
+
+
+def test_training_that_skips_reads_once_a_gate():
+    backbone = AIGResNet(50, base_channels=8, target_rates=0.5, gate_groups=GROUPS, train_execution='skip').train()
+    backbone.losses_attached = True
+    with FakeTensorMode(), Copies() as copies, Reads() as reads:
+        pretend(backbone)
+        backbone(torch.randn(4, 3, 64, 64, device='cuda'))
+    assert len(reads.found) == 16 and not copies.found  # what runs is drawn anew for each block of a group
 
 
 def test_what_reads_a_value_is_noticed():
-    with fake.FakeTensorMode(), pytest.raises(Exception, match='DataDependent|data-dependent|_local_scalar_dense'):
+    with FakeTensorMode(), pytest.raises(Exception, match='DataDependent|data-dependent|_local_scalar_dense'):
         torch.ones(2, device='cuda').sum().item()
 
 
 def test_what_is_copied_is_noticed():
-    with fake.FakeTensorMode(), Copies() as copies:
-        torch.ones(2).to('cuda') + torch.ones(2, device='cuda')
+    with FakeTensorMode(), Copies() as copies:
+        torch.ones(2, device='cpu').to('cuda') + torch.ones(2, device='cuda')
     assert len(copies.found) == 1 and 'cpu -> cuda' in copies.found[0]
+
+
+R50 = {
+    'aig': lambda: AIGResNet(50, base_channels=8, target_rates=0.5),
+    'dg': lambda: DGResNet(depth=50, base_channels=8),
+    'dg-blocks': lambda: DGResNet(depth=50, base_channels=8, node='block'),
+}
+
+
+@pytest.mark.parametrize('batch', [1, 8])
+@pytest.mark.parametrize('family', R50)
+def test_an_inference_forward_reads_once_a_gate_or_vertex(family, batch):
+    backbone = R50[family]().eval()
+    with FakeTensorMode(), torch.no_grad(), Copies() as copies, Reads() as reads:
+        pretend(backbone)
+        images = torch.randn(batch, 3, 64, 64, device='cuda')
+        outs = backbone(images)
+    # Sixteen gates; or the nodes after the first of each stage, and its output.
+    assert len(reads.found) == wait_for(backbone) == 16 and not copies.found
+    assert [tuple(out.shape) for out in outs] == [(batch, 32 << i, 16 >> i, 16 >> i) for i in range(4)]
+
+
+@pytest.mark.parametrize('precision', [nullcontext, partial(autocast, torch.float16)], ids=['float32', 'autocast'])
+@pytest.mark.parametrize('family', BACKBONES)
+def test_an_inference_forward_of_each_family_reads_once_a_gate_or_vertex(family, precision):
+    backbone = BACKBONES[family]().eval()
+    with FakeTensorMode(), torch.no_grad(), Copies() as copies, Reads() as reads:
+        pretend(backbone)
+        with precision():
+            backbone(torch.randn(4, 3, 64, 64, device='cuda'))
+    assert len(reads.found) == wait_for(backbone) and not copies.found
+
+
+@pytest.mark.parametrize('family', BACKBONES)
+def test_masked_evaluation_reads_nothing(family):
+    backbone = BACKBONES[family]().eval()
+    backbone.execution = 'mask'
+    with FakeTensorMode(), torch.no_grad(), Copies() as copies:
+        pretend(backbone)
+        backbone(torch.randn(4, 3, 64, 64, device='cuda'))
+    assert not copies.found
+
+
+@pytest.mark.parametrize('batch', [1, 8])
+@pytest.mark.parametrize('family', R50)
+def test_the_results_of_a_batch_are_read_at_once(family, batch):
+    model = Model(R50[family]()).eval()
+    attachment = mmdyn.attach(model)
+    attachment.accounts['backbone'].parts((64, 64))  # counted once a size, without a device
+    with FakeTensorMode(), torch.no_grad(), Copies() as copies, Reads() as reads:
+        pretend(model)
+        samples = model(torch.randn(batch, 3, 64, 64, device='cuda'), [BaseDataElement() for _ in range(batch)], 'predict')
+        assert len(reads.found) == 17 and len(copies.found) == 1
+        metric = ComputeMetric()
+        metric.process(None, [sample.to_dict() for sample in samples])
+    assert len(reads.found) == 17 and len(metric.results) == batch

@@ -83,12 +83,25 @@ CALIBRATION = dict(type='mmdyn.CalibrationHook', num_batches=3)
 
 @pytest.mark.parametrize('options, hooks', [
     (by_iterations(), [dict(CALIBRATION, by_epoch=False, interval=2)]),
-    (by_iterations(), [dict(type='EMAHook')]),
+    (by_iterations(), [dict(type='EMAHook'), dict(CALIBRATION, by_epoch=False, interval=2)]),
     (by_iterations(workers=1, pictures=Pictures), []),
     (by_epochs(), [CALIBRATION]),
     (by_epochs(workers=1), [CALIBRATION]),
 ], ids=['iterations', 'EMA', 'a worker that draws nothing', 'epochs', 'epochs, a worker'])
 def test_resumed_equals_uninterrupted(tmp_path, options, hooks):
+    assert_resumed_equals_uninterrupted(tmp_path, options, hooks)
+
+
+def test_the_batch_norm_of_a_gate_learns_in_every_epoch_resumed_or_not(tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONE, 'gate', dict(norm='BN'))
+    monkeypatch.setitem(BACKBONE, 'norm_eval', True)
+    weights = assert_resumed_equals_uninterrupted(tmp_path, by_epochs(), [])
+    batches = {name: value.item() for name, value in weights.items() if 'num_batches_tracked' in name}
+    assert {count for name, count in batches.items() if '.gate.' in name} == {12}
+    assert {count for name, count in batches.items() if '.gate.' not in name} == {0}
+
+
+def assert_resumed_equals_uninterrupted(tmp_path: Path, options: dict, hooks: list) -> dict:
     torch.manual_seed(0)
     wanted = train(tmp_path / 'whole', options, hooks=hooks, seed=0)
     torch.manual_seed(0)
@@ -99,6 +112,7 @@ def test_resumed_equals_uninterrupted(tmp_path, options, hooks):
     resumed = train(tmp_path / 'parts', options, hooks=hooks, seed=None, resume=True)
     different = [name for name, value in wanted.items() if not torch.equal(value, resumed[name])]
     assert not different
+    return wanted
 
 
 def names(folder: Path) -> set[str]:

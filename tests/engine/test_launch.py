@@ -138,6 +138,26 @@ def test_image_folders_of_classifiers(root: Path) -> None:
         check_datasets(Config(dict(train_dataloader=dict(dataset=dataset))), ('train', ))
 
 
+def test_large_folders_are_sampled(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for n in range(100):
+        (root / 'train2017' / f'{n}.jpg').write_bytes(b'jpeg')
+    (root / 'train2017' / 'a.jpg').unlink()
+    monkeypatch.setattr(data_check, 'SAMPLED_IMAGES', 10)
+    sizes = []
+    monkeypatch.setattr(os.path, 'getsize', lambda path: sizes.append(path) or 4)
+    check_datasets(Config(dict(train_dataloader=dict(dataset=dict(type='ImageNet', data_root=str(root))))), ('train', ))
+    assert len(sizes) == 10
+
+
+def test_one_process_of_a_machine_looks(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = coco_config(root, ann_file='none.json')
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    check_datasets(cfg, ('train', ))
+    monkeypatch.setattr(data_check.dist, 'all_gather_object', lambda own: [['- its disk is empty'], own, ['- as that one']])
+    with pytest.raises(InputError, match='(?s)its disk is empty.*as that one'):
+        check_datasets(cfg, ('train', ))
+
+
 @pytest.mark.parametrize('make, found', [(lambda path: None, 'nothing'), (Path.mkdir, 'a folder'),
                                          (Path.touch, 'an empty file')])
 def test_files_named_on_the_command_line(tmp_path: Path, make: Callable[[Path], None], found: str) -> None:

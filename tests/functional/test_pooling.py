@@ -2,14 +2,14 @@
 import pytest
 import torch
 
-from mmdyn.functional.pooling import (cropped_pool, pooling_weights, valid_cells, valid_sizes,
-                                      weighted_pool)
+from mmdyn.functional.pooling import cropped_pool, pooling_weights, valid_sizes, weighted_pool
 
 
 def pool(features, sizes, input_size):
-    cells = valid_cells(sizes, input_size, tuple(features.shape[2:]))
-    pooled = weighted_pool(features, pooling_weights(cells, tuple(features.shape[2:])))
-    torch.testing.assert_close(pooled, cropped_pool(features, cells.tolist()), rtol=1e-5, atol=1e-6)
+    pooled = weighted_pool(features, pooling_weights(sizes, input_size, features.shape[2:]))
+    cells = [[-(-size * length // padded) for size, length, padded in zip(own, features.shape[2:], input_size)]
+             for own in sizes.tolist()]
+    torch.testing.assert_close(pooled, cropped_pool(features, cells), rtol=1e-5, atol=1e-6)
     return pooled
 
 
@@ -55,9 +55,20 @@ def test_half_precision_is_pooled_in_float32_under_autocast(dtype):
 def test_the_gradient_is_rounded_once_and_keeps_dtype_and_memory_format(dtype, memory_format):
     """A large map's weights are so small that float16 holds them with a few bits only."""
     features = torch.zeros(2, 3, 200, 320).to(dtype, memory_format=memory_format).requires_grad_()
-    weights = pooling_weights(torch.tensor([[200, 320], [150, 301]]), (200, 320))
+    weights = pooling_weights(torch.tensor([[200, 320], [150, 301]]), (200, 320), (200, 320))
     gradient = 1000 * torch.randn(2, 3, dtype=torch.promote_types(dtype, torch.float32))
     weighted_pool(features, weights).backward(gradient)
     exact = gradient[:, :, None, None] * weights.view(2, 1, 200, 320).to(gradient.dtype)
     assert torch.equal(features.grad, exact.to(dtype))
     assert features.grad.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize('length, cells', [(64, 16), (90, 12), (48, 48), (50, 7), (7, 1)])
+def test_weights_of_every_size_are_those_of_its_cells(length, cells):
+    sizes = torch.arange(1, length + 1)
+    weights = pooling_weights(torch.stack([sizes, sizes], dim=1), (length, length), (cells, cells)).view(-1, cells, cells)
+    for size, own in zip(sizes.tolist(), weights):
+        valid = -(-size * cells // length)
+        wanted = torch.zeros(cells, cells)
+        wanted[:valid, :valid] = torch.tensor(1 / valid) * torch.tensor(1 / valid)
+        assert torch.equal(own, wanted), size

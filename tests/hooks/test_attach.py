@@ -100,11 +100,28 @@ def test_gates_follow_the_classifier_before_each_forward_of_a_copy_too():
     assert not torch.equal(model.backbone.layer2[1].gate.fc.weight, model.head.weight)
 
 
-def test_the_calibration_follows_training():
-    model, _ = attached(0.5)
+@pytest.mark.parametrize('open_probability', ['calibrated', 0.5])
+def test_the_calibration_follows_training_where_it_is_used(open_probability):
+    model, _ = attached(0.5, open_probability=open_probability)
     model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')
-    gate = next(iter(model.backbone.deciders()))
-    assert gate.calibration_steps == 1 and gate.quantile != 0
+    for gate in model.backbone.deciders():
+        assert (gate.calibration_steps == 1) == (gate.quantile != 0) == (open_probability == 'calibrated')
+
+
+def test_what_is_averaged_over_all_ranks_is_so_in_one_operation(monkeypatch):
+    """The open rates for the loss and the log, and what calibration needs."""
+    calls = []
+    monkeypatch.setattr('mmdyn.layers.global_mean.dist.get_world_size', lambda: 2)
+    monkeypatch.setattr('mmdyn.layers.global_mean.dist.all_reduce', lambda values: calls.append(values.shape))
+    model, _ = attached([0.25, 0.5, None, 1], open_probability=0.5)
+    losses = model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')
+    rates = torch.stack(list(model.backbone.decisions.gates.values())).mean(dim=1)
+    torch.testing.assert_close(losses['loss_target_rate'], 2 * (rates[:2] - torch.tensor([0.25, 0.5])).square().mean())
+    assert calls == [(4, )]  # three gates, and the number of images
+    calls.clear()
+    model, _ = attached(0.5, open_probability='calibrated')
+    model(torch.randn(4, 3, 16, 16), samples(4), mode='loss')
+    assert calls == [(4 + 8 + 1, )]
 
 
 def test_remove_and_copies():

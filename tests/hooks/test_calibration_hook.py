@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.registry import DATASETS
-from toy import SMALL_AIG, Pictures, toy_runner
+from toy import SMALL_AIG, KeepSamples, Pictures, toy_runner
 
 from mmdyn.hooks import CalibrationHook
 
@@ -21,10 +21,11 @@ class BrightPictures(Pictures):
         self.images = self.images * 0.5 + 1
 
 
-def trained(tmp_path, constant=(), **options):
-    runner = toy_runner(tmp_path, BACKBONE, iters=4, hooks=[
+def trained(tmp_path, *, constant=(), lr=0.01, hooks=(), metric=None, **options):
+    runner = toy_runner(tmp_path, BACKBONE, iters=4, metric=metric, hooks=[
         dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss')]),
-        dict(type='mmdyn.CalibrationHook', **options)])
+        dict(type='mmdyn.CalibrationHook', **options), *hooks],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=lr)))
     runner.model.init_weights()
     for name, gate in runner.model.backbone.gates().items():
         if name not in constant:
@@ -46,6 +47,32 @@ def test_evaluation_opens_at_the_target_rates(tmp_path):
     saved = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['state_dict']
     for name, gate in backbone.gates().items():
         assert saved[f'backbone.{name}.gate.quantile'] == gate.quantile
+
+
+@pytest.mark.parametrize('update_buffers', [False, True])
+def test_quantiles_belong_to_the_averaged_weights_that_are_evaluated_and_saved(tmp_path, update_buffers):
+    seen = {}
+
+    class Look(KeepSamples):
+
+        def compute_metrics(self, results):
+            decisions = [torch.stack([gate[0] for gate in sample['decisions'].gates.values()]) for sample in results]
+            seen['validation'] = torch.stack(decisions).mean(dim=0)
+            return {}
+
+    ema = dict(type='EMAHook', momentum=0.02, update_buffers=update_buffers)
+    runner = trained(tmp_path, num_batches=200, lr=1.0, hooks=[ema], metric=Look())
+    backbone = runner.model.backbone
+    targets = torch.tensor(list(backbone.target_rates.values()))
+    checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=False)
+    weights = {name: value for name, value in checkpoint['state_dict'].items() if name.startswith('backbone.')}
+    assert not torch.equal(weights['backbone.layer2.0.conv1.weight'], backbone.layer2[0].conv1.weight)
+    runner.model.load_state_dict(checkpoint['state_dict'])
+    with torch.no_grad():
+        backbone.eval()(Pictures(8).images)
+    seen['checkpoint'] = torch.stack([gate.mean() for gate in backbone.decisions.gates.values()])
+    for name, rates in seen.items():
+        assert (rates - targets).abs().max() <= 0.125, (name, rates)
 
 
 @pytest.mark.parametrize('constant', [[], ['layer1.0', 'layer1.1', 'layer2.0', 'layer2.1']])

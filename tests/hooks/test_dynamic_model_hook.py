@@ -90,7 +90,7 @@ def test_a_stuck_gate_is_named(tmp_path):
 
 def test_a_nan_loss_stops_training_and_leaves_the_last_checkpoint(tmp_path):
     runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK], poison_at=5)
-    with pytest.raises(FloatingPointError, match='iteration 3: .*loss_cls is nan'):
+    with pytest.raises(FloatingPointError, match='because of iteration 3: .*loss_cls is nan'):
         runner.train()
     last = Path((tmp_path / 'last_checkpoint').read_text().strip())
     assert last.name == 'iter_2.pth'

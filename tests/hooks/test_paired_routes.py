@@ -1,5 +1,6 @@
 """Paired routes: all gates open is plain training, the open route teaches, and wrong uses are named."""
 import copy
+from types import SimpleNamespace as Parts
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from toy import SMALL_AIG, Classifier, toy_runner
 
 import mmdyn
 from mmdyn.functional.route_distance import map_distance
-from mmdyn.hooks.paired_routes import Distance, PairedRoutes
+from mmdyn.hooks.paired_routes import Distance, PairedRoutes, default_distance
 from test_attach import samples
 
 FROZEN = dict(SMALL_AIG, norm_eval=True)
@@ -130,6 +131,17 @@ def test_heads_that_give_lists_of_maps_are_compared_level_by_level():
     other[0][1][1].add_(1)
     first, second = scores.between(head, other)
     assert first == 0 and second > 0
+
+
+@pytest.mark.parametrize('parts, expected', [
+    (dict(), Distance('backbone', 'maps')),
+    (dict(neck=1), Distance('neck', 'maps')),
+    (dict(neck=1, bbox_head=Parts(use_sigmoid_cls=True)), Distance('bbox_head', 'scores')),
+    (dict(neck=1, bbox_head=Parts(use_sigmoid_cls=False)), Distance('neck', 'maps')),
+    (dict(neck=1, bbox_head=Parts()), Distance('neck', 'maps')),
+])
+def test_what_is_compared_by_default(parts, expected):
+    assert default_distance(Parts(backbone=1, **parts)) == expected
 
 
 def test_bad_options():

@@ -2,6 +2,7 @@
 import copy
 import pickle
 
+import pytest
 import torch
 
 from mmdyn.layers.decisions import Decisions
@@ -30,6 +31,21 @@ def test_copies_and_pickles_drop_the_graph_and_keep_the_values():
         assert not other.gates['layer1.0'].requires_grad
         assert torch.equal(other.gates['layer1.0'], decisions.gates['layer1.0'])
         assert other.target_rates == {'layer1.0': 0.5}
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_in_one_copy_nothing_is_lost(dtype):
+    decisions = decisions_with_graph()
+    decisions.sizes = torch.tensor([[8191, 3], [2**24, 1]])
+    decisions.gate_logits['layer1.0'] = torch.randn(2, dtype=dtype)
+    decisions.gate_features['layer1.0'] = torch.randn(2, 5)
+    copied = decisions._in_one_copy()
+    assert torch.equal(copied.sizes, decisions.sizes) and copied.sizes.dtype == torch.int64
+    for group in ('gates', 'gate_logits', 'gate_features', 'adjacency'):
+        ours, theirs = getattr(copied, group), getattr(decisions, group)
+        assert list(ours) == list(theirs)
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value) and ours[name].dtype == value.dtype and not ours[name].requires_grad
 
 
 def test_repr_says_what_was_decided():

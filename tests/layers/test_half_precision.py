@@ -8,6 +8,7 @@ from toy import SMALL_AIG
 
 from mmdyn.layers.gate import Gate
 from mmdyn.layers.router import Router
+from mmdyn.layers.traced_maps import _Aggregate
 from mmdyn.registry import MODELS
 
 # Of a whole backbone; half precision is slow on CPUs.
@@ -45,6 +46,14 @@ def test_a_gate_or_router_stays_finite(layer, dtype):
         assert_finite(*values, *(p.grad for p in layer.parameters()))
         optimizer.step()
     assert_finite(*layer.parameters(), *layer.buffers())
+
+
+@pytest.mark.parametrize('dtype', HALF, ids=str)
+def test_the_gradient_of_an_edge_is_summed_in_float32_by_compilers_too(dtype):
+    maps, weights = torch.ones(2, 1, 172_032, dtype=dtype), torch.ones(1, 2, requires_grad=True)
+    out = _Aggregate.apply(maps, weights)
+    out.backward(torch.ones_like(out))
+    assert out.dtype == dtype and weights.grad.tolist() == [[172_032.0] * 2]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from wired_cases import KINDS, SIZE, Pass, assert_same, blocks, gradients, naive
 
 from mmdyn.functional.graph import chain_adjacency
 from mmdyn.layers import node_maps
+from mmdyn.layers.batched_maps import BatchedMaps
 from mmdyn.layers.residual import Residual
 from mmdyn.layers.workspace import Workspace
 
@@ -65,6 +66,7 @@ def test_gradcheck(node):
     assert torch.autograd.gradcheck(function, (x, *values), atol=1e-6, fast_mode=False)
 
 
+@pytest.mark.usefixtures('live_maps')
 @pytest.mark.parametrize('node', ['branch', 'block'])
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('threshold', [0.0, 0.4, 1.0, 1.9])
@@ -88,6 +90,49 @@ def test_skipping_equals_masking_and_an_image_alone_equals_its_row(kind, node, t
         assert (adjacency[:, :, 1:-1].sum(1) == 0).any()  # some nodes are dead
 
 
+@pytest.mark.usefixtures('live_maps')
+@torch.no_grad()
+def test_what_hooks_put_in_the_place_of_outputs_is_read_and_what_they_kept_stays():
+    stage, kept = blocks('basic', nodes=4).eval(), []
+    forced = torch.ones(3, 5, 5).triu(1)
+    forced[1, :3, 3] = 0  # node 3 is dead for image 1
+    forced[1, 3] = 0
+
+    def replace(module, args, out):
+        kept.append((out, out.clone()))
+        return out * 2
+
+    for block in stage:
+        block.register_forward_hook(replace)
+    x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    wanted, _ = run(stage, x, 'block', forced=forced)
+    out, _ = run(stage, x, 'block', forced=forced, skips=True)
+    assert torch.allclose(out, wanted, rtol=1e-10, atol=1e-12)
+    assert [len(y) for y, _ in kept[4:]] == [3, 3, 3, 2]
+    assert all(torch.equal(y, as_it_was) for y, as_it_was in kept)
+
+
+@torch.no_grad()
+def test_where_products_round_maps_skipping_rounds_what_masking_rounds(monkeypatch):
+    """TF32, which GPUs can be told to multiply in: as coarse here as bfloat16."""
+    bmm, baddbmm = torch.bmm, torch.baddbmm
+
+    def rounded(factors):
+        return [factor.bfloat16().to(factor.dtype) for factor in factors]
+
+    monkeypatch.setattr('mmdyn.layers.wired_stage.LiveMaps', BatchedMaps)
+    monkeypatch.setattr('mmdyn.layers.batched_maps.multiplies_in_tf32', lambda maps: True)
+    monkeypatch.setattr(torch, 'bmm', lambda *factors, **kwargs: bmm(*rounded(factors), **kwargs))
+    monkeypatch.setattr(torch, 'baddbmm', lambda out, *factors, **kwargs: baddbmm(out, *rounded(factors), **kwargs))
+    stage = blocks('basic', nodes=4).eval()
+    x = torch.randn(3, 3, *SIZE, dtype=torch.float64)
+    for forced in (chain_adjacency(4)[None], torch.rand(3, 5, 5).triu(1)):
+        wanted, _ = run(stage, x, 'block', forced=forced)
+        out, _ = run(stage, x, 'block', forced=forced, skips=True)
+        assert torch.allclose(out, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures('live_maps')
 def test_dead_nodes_do_not_run_for_the_images_that_they_are_dead_for():
     stage = blocks('basic', nodes=4).eval()
     forced = chain_adjacency(4).repeat(3, 1, 1)
@@ -105,6 +150,7 @@ def test_dead_nodes_do_not_run_for_the_images_that_they_are_dead_for():
     assert seen == {0: 3, 1: 2, 2: 1, 3: 2}
 
 
+@pytest.mark.usefixtures('live_maps')
 def test_one_open_edge_of_weight_1_is_read_without_a_copy():
     stage = blocks('basic', nodes=3).eval()
     read = []

@@ -51,6 +51,7 @@ def test_gradient_of_a_bound():
     assert torch.autograd.gradcheck(function, (x, *values), atol=1e-6)
 
 
+@pytest.mark.usefixtures('live_maps')
 @pytest.mark.parametrize('kind', KINDS)
 @pytest.mark.parametrize('threshold', [0.0, 0.4, 1.9])
 @pytest.mark.parametrize('node, options', [('branch', 'gates'), ('block', 'gates'), ('block', 'both')])
@@ -78,6 +79,7 @@ def decided(gates: list[list[int]]):
     return made
 
 
+@pytest.mark.usefixtures('live_maps')
 @pytest.mark.parametrize('node', ['branch', 'block'])
 def test_a_branch_runs_for_the_images_that_its_gate_is_open_for(node):
     stage, seen = blocks('basic', nodes=4, threshold_spread=0.0, gates=True).eval(), {}
@@ -89,6 +91,7 @@ def test_a_branch_runs_for_the_images_that_its_gate_is_open_for(node):
     assert {i: sum(images) for i, images in seen.items()} == {0: 3, 1: 2, 2: 2}
 
 
+@pytest.mark.usefixtures('live_maps')
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_whole_block_whose_gate_is_shut_hands_on_what_it_reads(kind):
     """In a chain, what is left of the stage is a residual network without that block."""
@@ -110,6 +113,7 @@ def naive_chain(stage, x, nodes):
     return x
 
 
+@pytest.mark.usefixtures('live_maps')
 def test_what_a_shut_branch_gave_is_missing_in_every_sum():
     """Nothing is made up for it, as in a residual network that loses a block."""
     stage = blocks('inverted', nodes=3, gates=True).eval()
@@ -122,6 +126,7 @@ def test_what_a_shut_branch_gave_is_missing_in_every_sum():
             torch.testing.assert_close(out[n], naive_chain(stage, X, rest)[n], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.usefixtures('live_maps')
 def test_a_node_is_dead_too_if_shut_gates_have_closed_all_edges_into_it():
     stage = blocks('basic', nodes=3, gates=True).eval()
     stage.whole_blocks = False

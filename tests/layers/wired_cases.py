@@ -89,7 +89,7 @@ class Pass:
 
 
 def weights_of(size):
-    return pooling_weights(CELLS, size)
+    return pooling_weights(CELLS, SIZE, size)
 
 
 def run(stage, x, node, *, with_cp=False, **kwargs):

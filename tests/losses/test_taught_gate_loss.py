@@ -6,7 +6,8 @@ import mmdyn
 from mmdyn.backbones import AIGResNet
 from mmdyn.cost import CostAccount
 from mmdyn.layers.decisions import Decisions
-from mmdyn.layers.gate import Gate, share_threshold
+from mmdyn.layers.calibration import share_threshold
+from mmdyn.layers.gate import Gate
 from mmdyn.losses import TaughtGateLoss
 
 SMALL = dict(depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1, ),

@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
         help='what to time; on a busy machine, use --clock cpu --threads 1 (default: %(default)s)')
     add('--threads', type=int, help="CPU threads (default: torch's choice)")
     add('--device', default='cpu', help='such as cpu or cuda:0 (default: %(default)s)')
+    add('--amp', choices=('float16', 'bfloat16'), help='mixed precision in this dtype (default: none)')
     add('--json', dest='json_file', type=Path, metavar='FILE', help='file to write the result to, too')
     return parser.parse_args()
 

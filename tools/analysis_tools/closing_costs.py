@@ -5,7 +5,9 @@
 For each gate and training image, with all other gates open: the change of the loss, what the derivative of the loss
 with respect to the decision says of it where the gate is open, where it is closed, and at both ends together (what the
 estimators 'straight_through' and 'reinmax' learn from), and what the gate says itself. A gate that is worth its compute
-ranks images as the change of the loss does.
+ranks images as the change of the loss does. The checkpoint may be that of the static network: then gates say nothing.
+The last line tells what there is to win at a budget: by how much the loss would rise if the same gates closed for all
+images, if these gates decided, and if each image's own changes were known.
 """
 import argparse
 
@@ -19,6 +21,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--images', type=int, default=200, metavar='N',
                         help='training images, spread evenly over the set (default: %(default)s)')
+    parser.add_argument('--budget', type=float, default=0.75, metavar='SHARE',
+                        help='of the dense cost, for the last line (default: %(default)s)')
     return parser.parse_args()
 
 
