@@ -3,6 +3,8 @@ import pytest
 import torch
 from toy import SMALL_AIG, Pictures, toy_runner
 
+from mmdyn.layers.batched_maps import BatchedMaps
+from mmdyn.layers.gated_stage import _run_gathered
 from mmdyn.registry import MODELS
 
 SMALL_AIG = dict(SMALL_AIG, norm_eval=True, zero_init_residual=False)
@@ -117,3 +119,16 @@ def test_training_and_masked_evaluation_are_one_graph(backbone, mode):
     else:
         with torch.no_grad():
             assert all(torch.equal(a, b) for a, b in zip(outs, model(images)))
+
+
+@pytest.mark.skipif(not hasattr(torch.compiler, 'is_compiling'), reason='needs a compiler that captures autograd functions')
+def test_skipped_evaluation_breaks_the_graph_only_where_decisions_are_read(backbone, monkeypatch):
+    # As on a GPU, which a CPU can do too.
+    monkeypatch.setattr('mmdyn.layers.wired_stage.LiveMaps', BatchedMaps)
+    monkeypatch.setattr('mmdyn.layers.gated_stage._run_portions', _run_gathered)
+    model = MODELS.build(backbone).eval()
+    with torch.no_grad():
+        breaks = torch._dynamo.explain(model)(torch.randn(2, 3, 16, 16)).break_reasons
+    places = {reason.user_stack[-1].line for reason in breaks}
+    assert places and all('tolist()' in line or 'nonzero(' in line for line in places)
+    assert len(places) <= 2  # of gates; or of nodes, and of the output of a stage

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..functional.graph import aggregate
-from ..functional.torch_versions import multiplies_in_tf32
+from ..functional.torch_versions import is_traced, multiplies_in_tf32
 from .conditional import select
 from .live_maps import LiveMaps, scaled
 from .node_maps import flatten, unflatten
@@ -71,7 +71,8 @@ class BatchedMaps(LiveMaps):
         self._images, self._index = list(range(len(columns))), None
         out = self._sum(columns, columns.tolist())
         # A view would keep the maps of all nodes as long as the stage's output is in use.
-        return out.clone() if out.untyped_storage()._cdata == self._buffer.untyped_storage()._cdata else out
+        is_view = is_traced() or out.untyped_storage()._cdata == self._buffer.untyped_storage()._cdata
+        return out.clone() if is_view else out
 
     def _sum(self, columns: Tensor, weights: list[list[float]]) -> Tensor:
         if not self._images:

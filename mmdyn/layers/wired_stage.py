@@ -115,10 +115,10 @@ class WiredStage(Extension):
 
     def _run_live(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
         """Nodes run for the images that they are alive for."""
-        # What a hook keeps must not be overwritten by the next forward.
+        # What a hook keeps must not be overwritten by the next forward; and a compiler plans memory itself.
         kind = LiveMaps if x.device.type == 'cpu' else BatchedMaps
         maps = kind(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
-                    workspace=None if is_observed(self) else self.workspace)
+                    workspace=None if is_traced() or is_observed(self) else self.workspace)
         gated = any(hasattr(block, 'gate') for block in self)
         averages: list[Tensor] = []
         for i, block in enumerate(self):
