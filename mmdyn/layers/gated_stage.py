@@ -139,7 +139,7 @@ def _run_gathered(residual: Residual, x: Tensor, decision: Tensor, forward_pass:
     if branch is None and residual.projection is None:
         return x  # the activation before has already done what this block's would do
     shortcut = residual.shortcut(x)
-    if len(index) == len(x):
+    if branch is not None and len(index) == len(x):
         return residual.activate(branch + shortcut)
     out = forward_pass.writable(shortcut)
     if branch is not None:  # sums put in their places, where `index_add` would add atomically
