@@ -135,9 +135,9 @@ class Gate(BaseGate):
         temperature: Of the Gumbel relaxation.
         estimator: What teaches the gate while training. ``'straight_through'`` (the paper's) and ``'reinmax'``
             (:func:`mmdyn.functional.gumbel.reinmax_surrogate`): the gradient of the losses with respect to the sampled
-            decision. ``'taught'``: no gradient goes through the decision; ``mmdyn.TaughtGateLoss`` teaches the logit
-            to be the logarithm of what closing costs, so that all gates of a backbone share one threshold, the
-            running quantile, and the mean of their target rates is met by all together.
+            decision. ``'taught'``: no gradient goes through the decision, and none to what the gate reads;
+            ``mmdyn.TaughtGateLoss`` teaches the logit to be the logarithm of what closing costs, so that all gates of a
+            backbone share one threshold, the running quantile, and the mean of their target rates is met by all together.
         **kwargs: Those of :class:`BaseGate`.
     """
 
@@ -182,6 +182,8 @@ class Gate(BaseGate):
         Args:
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
+        # What a taught gate is to tell must not shape the features that it reads.
+        pooled = pooled.detach() if self.estimator == 'taught' else pooled
         with without_autocast(pooled):
             hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))

@@ -71,6 +71,15 @@ def test_infinite_and_half_precision_features_give_finite_logits():
             assert logit.dtype == torch.float32 and logit.isfinite().all() and decision.isfinite().all()
 
 
+@pytest.mark.parametrize('estimator', ['straight_through', 'reinmax', 'taught'])
+def test_a_taught_gate_alone_leaves_the_features_alone(estimator):
+    pooled = torch.randn(3, 4, requires_grad=True)
+    gate = Gate(4, estimator=estimator).train()
+    torch.nn.init.normal_(gate.fc2.weight)
+    gate(pooled).logit.sum().backward()
+    assert gate.fc1.weight.grad.any() and (pooled.grad is None) == (estimator == 'taught')
+
+
 @pytest.mark.parametrize('options, message', [
     (dict(policy='greedy'), 'policy must be one of .*greedy'),
     (dict(open_probability=1.5), r'open_probability must lie in \[0.0, 1.0\], got 1.5'),
