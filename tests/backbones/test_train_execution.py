@@ -1,4 +1,6 @@
 """Training that skips: exact gradients of the weights, unbiased ones of the decisions, and refusals."""
+import os
+
 import pytest
 import torch
 from aig_cases import images_run, randomize_gates
@@ -6,6 +8,7 @@ from aig_cases import images_run, randomize_gates
 from mmdyn.backbones import AIGMobileNetV2, AIGResNet
 from mmdyn.layers.gated_stage import GatedBlock
 
+DRAWS = 20_000 if os.environ.get('MMDYN_TEST_ALL') else 600
 SMALL = dict(depth=18, base_channels=4, num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1),
              norm_eval=True)
 FAMILIES = [
@@ -72,7 +75,7 @@ def test_the_gradient_of_the_decisions_is_unbiased():
     backbone.force_decisions(forced(backbone, 2))
     _, _, wanted = gradients(backbone, images, 'mask')
     torch.manual_seed(5)
-    draws = torch.stack([gradients(backbone, images, 'skip')[2] for _ in range(600)])
+    draws = torch.stack([gradients(backbone, images, 'skip')[2] for _ in range(DRAWS)])
     error = draws.std(dim=0) / len(draws)**0.5
     assert error.max() > 0  # something was drawn, and something was not
     assert ((draws.mean(dim=0) - wanted).abs() <= 4 * error + 1e-12).all()

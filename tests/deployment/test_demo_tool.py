@@ -1,5 +1,6 @@
 """tools/deployment/demo_onnx.py, where there is neither torch nor mmdet."""
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,9 +88,13 @@ def test_bad_input(bare_python, onnx_file, shapes, tmp_path):
         assert process.returncode == 1 and message in process.stderr and 'Traceback' not in process.stderr
 
 
-def test_a_grey_picture(bare_python, onnx_file, tmp_path):
+def test_grey_pictures_of_one_name(bare_python, onnx_file, tmp_path):
     cv2.imwrite(str(tmp_path / 'grey.png'), np.random.randint(0, 256, (50, 150), dtype=np.uint8))
-    assert bare_python(DEMO, onnx_file[0], tmp_path / 'grey.png', '--out-dir', tmp_path / 'drawn').returncode == 0
+    (tmp_path / 'more').mkdir()
+    shutil.copy(tmp_path / 'grey.png', tmp_path / 'more')
+    assert bare_python(DEMO, onnx_file[0], tmp_path / 'grey.png', tmp_path / 'more' / 'grey.png',
+                       '--out-dir', tmp_path / 'drawn').returncode == 0
+    assert {file.name for file in (tmp_path / 'drawn').iterdir()} >= {'0_grey.png', '1_grey.png'}
 
 
 def test_it_is_short():

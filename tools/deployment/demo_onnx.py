@@ -95,7 +95,8 @@ def main():
         args.out_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SystemExit(f'expected a folder that can be made in --out-dir, got {args.out_dir}: {error}') from None
-    for path in args.images:
+    stems = [Path(path).stem for path in args.images]
+    for number, (path, stem) in enumerate(zip(args.images, stems)):
         picture = cv2.imread(path, cv2.IMREAD_COLOR)
         if picture is None:
             raise SystemExit(f'expected a picture that OpenCV can read, got {path}')
@@ -109,7 +110,7 @@ def main():
               f'{share:.0%} of the multiply-adds of the backbone')
         for box, score, label in detections:
             print(f'    {classes[label]} {score:.2f} at {", ".join(f"{side:.0f}" for side in box)}')
-        target = args.out_dir / f'{Path(path).stem}.png'
+        target = args.out_dir / (f'{stem}.png' if stems.count(stem) == 1 else f'{number}_{stem}.png')
         cv2.imwrite(str(target), draw(picture, detections, ran, share, classes))
 
 
