@@ -1,19 +1,19 @@
-# Each image takes two routes, and gates, one for the rest of a stage, are taught what closing has cost.
+# Each image takes two routes, and gates are taught what closing has cost. Only the last block of each stage with several
+# can close, and closes for most images: so both ends of what can be chosen, all open and these five closed, are networks
+# that are trained.
 _base_ = ['../_base_/robocup_ssl.py']
 model = dict(
     backbone=dict(
         type='mmdyn.AIGMobileNetV2',
-        target_rates=dict(preset='suffix', keep=1, t=0.5),
+        target_rates=[1, 1, 0.2, 1, 1, 0.2, 1, 1, 1, 0.2, 1, 1, 0.2, 1, 1, 0.2, 1],
         gate=dict(estimator='taught'),
         open_probability='calibrated',
         train_execution='skip'))
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.gate.': dict(lr_mult=5.0, decay_mult=0.0)}))
 custom_hooks = [
     dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TaughtGateLoss', loss_weight=0.2)]),
-    dict(
-        type='mmdyn.PairedRoutesHook',
-        distances=[dict(module='neck', kind='maps'), dict(module='bbox_head', kind='scores')]),
-    dict(type='mmdyn.GateScheduleHook', attribute='closing', start=0.4, stop=1.0, begin=0.0, end=0.4),
+    dict(type='mmdyn.PairedRoutesHook'),
+    dict(type='mmdyn.GateScheduleHook', attribute='closing', start=0.5, stop=1.0, begin=0.0, end=0.2),
     dict(type='mmdyn.GateScheduleHook', attribute='noise', start=2.0, stop=0.0, begin=0.3, end=0.8),
     dict(type='mmdyn.CalibrationHook', num_batches=40),
 ]
