@@ -74,6 +74,17 @@ class DynamicBackbone(BackboneGates):
         """The gates and routers, in the order in which they run."""
         raise NotImplementedError
 
+    def frozen_blocks_that_decide(self) -> list[str]:
+        """Names of blocks that are frozen but for their gate or router: these keep maps for the backward pass."""
+        deciders = set(self.deciders())
+        names = []
+        for name, block in self.named_modules():
+            own = deciders.intersection(block.children())
+            learning = {parameter for parameter in block.parameters() if parameter.requires_grad}
+            if own and learning and learning <= {parameter for decider in own for parameter in decider.parameters()}:
+                names.append(name)
+        return names
+
     @contextmanager
     def all_open(self) -> Iterator[None]:
         """Within it, training is that of the static network: every block runs, and no gate is asked."""

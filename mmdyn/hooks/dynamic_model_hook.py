@@ -60,6 +60,14 @@ class DynamicModelHook(Hook):
         if self.attachment is None:
             self.attachment = attach(runner.model, self.losses)
 
+    def before_train(self, runner) -> None:
+        """Says what decisions in frozen stages cost, which the static network does not pay."""
+        for backbone in self.attachment.backbones.values():
+            if names := backbone.frozen_blocks_that_decide():
+                runner.logger.info(
+                    f'{", ".join(names)}: frozen, but what decides there learns, so that their maps are kept for the '
+                    'backward pass, as those of the static network would not be (configs/README.md, "On a GPU").')
+
     def after_run(self, runner) -> None:
         if self.attachment is not None:
             self.attachment.remove()

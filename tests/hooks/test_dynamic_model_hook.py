@@ -6,6 +6,7 @@ import pytest
 import torch
 from toy import SMALL_AIG, KeepSamples, Pictures, toy_runner
 
+from mmdyn.backbones import DGResNet
 from mmdyn.hooks import DynamicModelHook
 
 LOSS = dict(type='mmdyn.TargetRateLoss', loss_weight=1.0)
@@ -32,6 +33,16 @@ def test_losses_and_open_rates_reach_the_log(tmp_path):
     first = per_block[0]
     assert (f'spread of the open probability over images): layer1.0 {first["open_rate/layer1.0"]:.2f} '
             f'({first["open_probability_std/layer1.0"]:.4f})') in log
+
+
+def test_gates_in_frozen_stages_are_told(tmp_path):
+    runner = toy_runner(tmp_path, dict(BACKBONE, frozen_stages=1), hooks=[HOOK])
+    assert runner.model.backbone.frozen_blocks_that_decide() == ['layer1.0', 'layer1.1']
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert log.count('layer1.0, layer1.1: frozen, but what decides there learns') == 1
+    for frozen, names in ((1, ['layer1.0', 'layer1.1']), (-1, [])):
+        assert DGResNet(depth=18, base_channels=4, frozen_stages=frozen).frozen_blocks_that_decide() == names
 
 
 def test_without_two_images_in_a_batch_nothing_is_said_of_the_spread(tmp_path):
