@@ -23,13 +23,14 @@ def test_builds(path):
     backbone.init_cfg = None  # Its checkpoint would have to be fetched.
     built = MODELS.build(backbone)
     if not isinstance(built, DynamicBackbone):
-        assert path.parent.name in ('demo', 'cifar10')  # the static baselines
+        assert path.parent.name in ('demo', 'cifar10', 'robocup_ssl')  # the static baselines
         return
     hooks = [hook['type'] for hook in cfg.custom_hooks]
     assert 'mmdyn.DynamicModelHook' in hooks
-    has_loss = any('TargetRate' in loss['type'] for hook in cfg.custom_hooks
-                   for loss in hook.get('losses', []))
-    assert has_loss == bool(built.target_rates)
+    losses = {loss['type'] for hook in cfg.custom_hooks for loss in hook.get('losses', [])}
+    taught = any(getattr(decider, 'estimator', None) == 'taught' for decider in built.deciders())
+    wanted = 'mmdyn.TaughtGateLoss' if taught else 'mmdyn.TargetRateLoss'
+    assert (wanted in losses) == bool(built.target_rates)
     if getattr(built, 'node', None) == 'block':
         assert cfg.optim_wrapper.paramwise_cfg.custom_keys['.router.'].lr_mult < 1
         assert any('.router.' in name for name, _ in built.named_parameters())

@@ -147,7 +147,7 @@ def test_a_wrong_command_is_found(call: list[str]) -> None:
 def test_every_tool_explains_itself(path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(str(path.relative_to(ROOT)), '--help')
-    assert caught.value.code == 0 and capsys.readouterr().out.startswith('usage: ')
+    assert caught.value.code == 0 and 'usage: ' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('body', named(CONFIGS))

@@ -7,7 +7,10 @@ from mmdyn.registry import MODELS
 
 SMALL_AIG = dict(SMALL_AIG, norm_eval=True, zero_init_residual=False)
 SMALL_DG = {key: value for key, value in SMALL_AIG.items() if key != 'type'} | dict(type='mmdyn.DGResNet')
-pytestmark = pytest.mark.parametrize('backbone', [SMALL_AIG, SMALL_DG], ids=['AIG', 'DG'])
+GATED_DG = dict(SMALL_DG, node_gates=True)
+BOUND_DG = dict(SMALL_DG, node='block', node_gates=True, column_bound=1.0, router=dict(norm='LN', dynamic=1.0))
+pytestmark = pytest.mark.parametrize('backbone', [SMALL_AIG, SMALL_DG, GATED_DG, BOUND_DG],
+                                     ids=['AIG', 'DG', 'gated branches', 'bounded gated blocks'])
 
 
 def train(folder, backbone: dict, *, batch: int = 2, iters: int = 4, hooks=(), **optim_wrapper) -> dict:
@@ -80,7 +83,8 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
     for a, b in zip(*results):  # a compiler sums in an order of its own
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * a.abs().max().item())
     model.eval()
-    for decisions in ('open', 'closed', None) if hasattr(model, 'gates') else ('complete', 'chain', None):
+    wirings = ('complete', 'chain') if hasattr(model, 'stages') else ()
+    for decisions in (*wirings, *(('open', 'closed') if model.gates() else ()), None):
         model.force_decisions(decisions)
         with torch.no_grad():
             assert torch.equal(compiled(images)[0], model(images)[0]), decisions
@@ -90,6 +94,7 @@ def test_a_compiled_backbone_decides_and_learns_alike(tmp_path, backbone):
 @pytest.mark.parametrize('mode', ['train', 'mask'])
 def test_training_and_masked_evaluation_are_one_graph(backbone, mode):
     """``fullgraph=True`` raises where the host would have to read a value."""
+    torch.compiler.reset()  # of one code, it keeps only so many graphs
     model = MODELS.build(backbone).train(mode == 'train')
     model.losses_attached = True
     model.execution = 'mask' if mode == 'mask' else 'skip'

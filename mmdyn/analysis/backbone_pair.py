@@ -1,4 +1,5 @@
 """A dynamic backbone and its static parent with the same weights, alone or inside the same detector."""
+import copy
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,13 +105,29 @@ class BackbonePair:
         self.loss(model, inputs).backward()
         model.zero_grad()
 
+    def skips_in_training(self) -> bool:
+        """Whether closed blocks can be skipped while training: there are gates, and norms are frozen."""
+        try:
+            with self.training(skip=True):
+                return hasattr(self.backbone, 'train_execution')
+        except ValueError:
+            return False
+
     @contextmanager
-    def training(self) -> Iterator[None]:
-        attached, self.backbone.losses_attached = self.backbone.losses_attached, True
-        for model in self.models.values():
-            model.train()
-        yield
-        self.backbone.losses_attached = attached
+    def training(self, skip: bool = False) -> Iterator[None]:
+        backbone = self.backbone
+        before = backbone.losses_attached, getattr(backbone, 'train_execution', None)
+        backbone.losses_attached = True
+        if before[1] is not None:
+            backbone.train_execution = 'skip' if skip else before[1]
+        try:
+            for model in self.models.values():
+                model.train()
+            yield
+        finally:
+            backbone.losses_attached = before[0]
+            if before[1] is not None:
+                backbone.train_execution = before[1]
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -120,7 +137,7 @@ class BackbonePair:
 
 
 class DetectorPair(BackbonePair):
-    """The same for the detectors of a config around the two backbones; for inference only."""
+    """The same for the detectors of a config around the two backbones."""
 
     def _backbone_config(self, config: dict) -> dict:
         return config['backbone']
@@ -134,11 +151,14 @@ class DetectorPair(BackbonePair):
 
     def make_inputs(self, batch: int, size: tuple[int, int]) -> Any:
         from mmdet.testing import demo_mm_inputs
-        data = demo_mm_inputs(batch, (3, *size))
+        data = demo_mm_inputs(batch, (3, *size), num_classes=3, with_mask=getattr(self.dynamic, 'with_mask', False))
         return self.dynamic.data_preprocessor(data, False)
 
     def predict(self, model: nn.Module, inputs: Any) -> None:
         model(**inputs, mode='predict')
+
+    def loss(self, model: nn.Module, inputs: Any) -> Tensor:
+        return model.parse_losses(model(**copy.deepcopy(inputs), mode='loss'))[0]
 
 
 def force_rate(backbone: DynamicBackbone, rate: float, batch: int, generator: torch.Generator, wiring: str) -> None:
@@ -152,14 +172,14 @@ def force_rate(backbone: DynamicBackbone, rate: float, batch: int, generator: to
         wiring: How the nodes that are alive are connected: by all edges, or by those of a chain.
     """
     nodes = {name: len(stage) for name, stage in backbone.stages()} if hasattr(backbone, 'stages') else {}
-    names = [(name, i) for name, n in nodes.items() for i in range(1, n)] or list(backbone.gates())
+    names = [(name, i) for name, n in nodes.items() for i in range(1, n)] or [*backbone.gates()]
     slots = torch.zeros(len(names) * batch)
     slots[torch.randperm(len(slots), generator=generator)[:round(rate * len(slots))]] = 1
     runs = dict(zip(names, slots.view(len(names), batch)))
     if not nodes:
         backbone.force_decisions(runs)
         return
-    forced = {}
+    forced = {name: torch.ones(batch) for name in backbone.gates()}  # which nodes live, the edges say
     for name, n in nodes.items():
         alive = torch.stack([torch.ones(batch), *(runs[name, i] for i in range(1, n)), torch.ones(batch)], dim=1)
         edges = (alive[:, :, None] * alive[:, None, :]).triu(1)

@@ -76,14 +76,20 @@ class Benchmark:
         return Row(what, self.batch, f'{self.size[0]}x{self.size[1]}', unit, statistics.median(static),
                    statistics.median(dynamic), statistics.median(ratios), mac_ratio)
 
-    def train(self) -> Row:
-        """Forward and backward pass, the optimiser's step left out."""
-        self.pair.backbone.force_decisions(self.decisions)
-        with self.pair.training():
-            steps = {name: lambda model=model: self.pair.train_step(model, self.inputs)
-                     for name, model in self.pair.models.items()}
-            times = interleave(steps, **self.timing)
-        return self.row('training step', 's', times['static'], times['dynamic'])
+    def train(self, rate: float | None = None) -> Row:
+        """Forward and backward pass, without the optimiser's step; at a given rate, of random decisions, skipped."""
+        pair, backbone, generator = self.pair, self.pair.backbone, torch.Generator().manual_seed(0)
+
+        def prepare() -> None:
+            if rate is not None:
+                force_rate(backbone, rate, self.batch, generator, self.wiring)
+
+        backbone.force_decisions(self.decisions)
+        steps = {name: lambda model=model: pair.train_step(model, self.inputs) for name, model in pair.models.items()}
+        with pair.training(skip=rate is not None):
+            times = interleave(steps, prepare=prepare, **self.timing)
+        what = 'training step' if rate is None else f'training step, skipped, open rate {rate:g}'
+        return self.row(what, 's', times['static'], times['dynamic'])
 
     def memory(self) -> Row:
         self.pair.backbone.force_decisions(self.decisions)
@@ -159,6 +165,8 @@ def measure_pair(pair: BackbonePair, measure: Sequence[str], batch: Sequence[int
                 rows += [benchmark.infer(rate) for rate in open_rate]
             else:
                 rows.append(getattr(benchmark, what)())
+            if what == 'train' and pair.skips_in_training():
+                rows += [benchmark.train(rate) for rate in open_rate]
     return rows
 
 
@@ -181,8 +189,6 @@ def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequ
         torch.set_num_threads(threads)
     with blame('the backbones cannot be built'):
         pair = build_pair(config, static, device, whole_detector=whole_detector)
-    if whole_detector:
-        measure = [what for what in measure if what in ('infer', 'rates')]
     check_size(pair.account, shape, '--size')
     if channels_last:
         for model in pair.models.values():

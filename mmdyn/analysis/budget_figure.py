@@ -1,7 +1,13 @@
-"""Accuracy over compute of one checkpoint at many budgets, beside networks measured elsewhere."""
+"""Accuracy over compute of one checkpoint at many budgets, beside controls and networks measured elsewhere."""
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from .budget_table import CONTROLS, Row, curve
+
+# Okabe and Ito's colours, which the colour-blind tell apart; and a marker each.
+STYLES = {'own': dict(marker='o', color='#0072B2'), 'fixed': dict(marker='^', ls='--', color='#CC79A7'),
+          'random': dict(marker='x', ls=':', color='#555555')}
 
 
 class Reference(NamedTuple):
@@ -18,30 +24,29 @@ def reference(text: str) -> Reference:
     return Reference(name, gmacs, accuracy)
 
 
-def draw(points: list[dict[str, Any]], knob: str, accuracy: str, budget: float | None, path: Path, *,
-         static: Sequence[Reference] = (), others: Sequence[Reference] = ()) -> None:
-    """Draws the curve; over GMACs, beside what it is compared with."""
+def draw(rows: Sequence[Row], knob: str, accuracy: str, path: Path, *, static: Sequence[Reference] = (),
+         others: Sequence[Reference] = ()) -> None:
+    """Draws the curves over GMACs, beside what they are compared with."""
     import matplotlib
     matplotlib.use('Agg')
     from matplotlib import pyplot as plt
     figure, axes = plt.subplots(figsize=(7, 5), layout='constrained')
-    label = f'one checkpoint (numbers: {knob.replace("_", " ")})'
-    curve = [(point['gmacs'], point['metrics'][accuracy]) for point in points]
-    # Okabe and Ito's colours, which the colour-blind tell apart; and a marker each.
-    axes.plot(*zip(*curve), marker='o', color='#0072B2', label=label)
-    for point, place in zip(points, curve):
-        axes.annotate(f'{point["value"]:.3g}', place, textcoords='offset points', xytext=(4, -10), fontsize=7)
+    names = {'own': f'own decisions (numbers: {knob.replace("_", " ")})', **CONTROLS}
+    for kind, own_style in STYLES.items():
+        if any(getattr(row, kind) for row in rows):
+            axes.plot(*zip(*curve(rows, kind, accuracy)), label=names[kind], **own_style)
+    for value, own in {row.value: row.own for row in rows}.items():
+        axes.annotate(f'{value:.3g}', (own['gmacs'], own['metrics'][accuracy]), textcoords='offset points',
+                      xytext=(4, -10), fontsize=7)
     for references, style, name in ((static, 's--', 'static'), (others, 'D', 'dynamic')):
         if references:
             axes.plot([r.gmacs for r in references], [r.accuracy for r in references], style,
                       color='#D55E00' if references is static else '#009E73', label=name)
         for r in references:
             axes.annotate(r.name, (r.gmacs, r.accuracy), textcoords='offset points', xytext=(4, 6), fontsize=8)
-    if budget is not None:
-        axes.axvline(budget * points[0]['gmacs'] / points[0]['ratio'], linestyle=':', color='grey')
     axes.set(xlabel='GMACs of the backbone per image', ylabel=accuracy, title='accuracy over compute')
     axes.grid(alpha=0.3)
     axes.margins(x=0.15)  # room for the names
-    figure.legend(loc='outside lower center', ncols=3)  # where it hides no point
+    figure.legend(loc='outside lower center', ncols=2)  # where it hides no point
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -1,51 +1,25 @@
-"""One checkpoint at many budgets: its accuracy at several open probabilities (AIG) or thresholds (DG)."""
+"""One checkpoint at many budgets: its accuracy, and that of controls at the same compute."""
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from ..backbones.dynamic_backbone import DynamicBackbone
-from ..checkpoints import read_state_dict
 from ..engine import InputError, build_runner, check_datasets
+from ..layers.gate_spread import constant_gates, say_constant
+from .budget_evaluations import BudgetEvaluations, Setting
 from .budget_figure import Reference, draw
-from .budget_points import Sweep
-from .trained_model import build_model, check_weights, default_folder, read_config, validation_images
+from .budget_knob import Knob, check_values, knob_of
+from .budget_search import ROUNDING, TOLERANCE
+from .budget_table import Row, table, verdict
+from .sweep_file import SweepFile
+from .trained_model import build_model, default_folder, load_weights, loader_with_images, read_config
+from .training_images import training_images
 
-OPEN_PROBABILITIES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
-# Shares of the edge scale; a router's logit 0 is at a half.
-THRESHOLDS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+BUDGETS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 ACCURACIES = ('coco/bbox_mAP', 'coco/segm_mAP', 'pascal_voc/mAP', 'accuracy/top1')
-
-
-def knob_of(backbone: DynamicBackbone) -> str:
-    """The attribute that trades accuracy for compute.
-
-    Raises:
-        InputError: If the backbone has none, or does not use it.
-    """
-    if not list(backbone.deciders()):
-        raise InputError(f'expected a backbone with gates or wired stages, this {type(backbone).__name__} has none')
-    if not hasattr(backbone, 'open_probability'):
-        return 'threshold'
-    policies = {gate.policy for gate in backbone.deciders()}
-    if policies != {'argmax'}:
-        raise InputError(f"open probabilities matter under the policy 'argmax', the config has {sorted(policies)}: "
-                         'give --cfg-options model.backbone.policy=argmax')
-    return 'open_probability'
-
-
-def check_values(backbone: DynamicBackbone, knob: str, values: Sequence[float] | None) -> list[float]:
-    """The values to evaluate at, in ascending order."""
-    if values is None:
-        values = OPEN_PROBABILITIES if knob == 'open_probability' else [t * backbone.edge_scale for t in THRESHOLDS]
-    for value in values:
-        try:
-            setattr(backbone, knob, value)
-        except ValueError as error:
-            raise InputError(f'--values: {error}') from None
-    return sorted(set(values))
 
 
 def prepare(cfg: Config, folder: Path) -> None:
@@ -78,58 +52,73 @@ def main_accuracy(metrics: dict[str, float], wanted: str | None) -> str:
     return wanted or next((name for name in ACCURACIES if name in own), own[0])
 
 
-def describe(points: Sequence[dict[str, Any]], knob: str, accuracy: str) -> str:
-    """The points as a table."""
-    rows = [f'{point["value"]:>17.4g}{point["ratio"]:>9.3f}{point["gmacs"]:>10.3f}  {point["metrics"][accuracy]:.4f}'
-            for point in points]
-    return '\n'.join([f'\n{knob:>17}{"ratio":>9}{"GMACs":>10}  {accuracy}', *rows])
+def constant_throughout(metrics: Sequence[dict[str, float]]) -> list[str]:
+    """The blocks whose gates say about the same of every image, in each of the evaluations."""
+    prefix = 'compute/open_probability_std/'
+    spreads = [{name.removeprefix(prefix): value for name, value in own.items() if name.startswith(prefix)}
+               for own in metrics]
+    constant = list(map(constant_gates, spreads))
+    return [name for name in constant[0] if all(name in others for others in constant)]
 
 
-def sweep_budget(config: str, checkpoint: str, *, values: Sequence[float] | None, budget: float | None,
-                 accuracy: str | None, static: Sequence[Reference], others: Sequence[Reference], out: Path | None,
-                 cfg_options: Mapping[str, Any] | None) -> Iterator[str]:
+def describe(setting: Setting, knob: Knob) -> str:
+    """How a budget is met, in words."""
+    at = f'{knob.name} = {setting.value:.6g} costs {setting.share:.3f} of dense on training images'
+    if setting.share > setting.budget + ROUNDING:
+        return f'a budget of {setting.budget:g} cannot be met: {at}, with everything closed that can be'
+    next_below = ', the next below' if setting.budget - setting.share > TOLERANCE else ''
+    return f'a budget of {setting.budget:g}: {at}{next_below}'
+
+
+def check_options(budgets: Sequence[float] | None, train_images: int) -> None:
+    for budget in budgets or ():
+        if not 0 < budget <= 1:
+            raise InputError(f'--budgets expects shares of the dense cost in (0, 1], got {budget:g}')
+    if train_images < 1:
+        raise InputError(f'--train-images expects a number of at least 1, got {train_images}')
+
+
+def sweep_budget(config: str, checkpoint: str, *, budgets: Sequence[float] | None, values: Sequence[float] | None,
+                 controls: bool, train_images: int, seed: int, accuracy: str | None, static: Sequence[Reference],
+                 others: Sequence[Reference], out: Path | None, cfg_options: Mapping[str, Any] | None) -> Iterator[str]:
     """What the options of tools/analysis_tools/sweep_budget.py ask for, piece by piece as it is known.
 
     Raises:
-        InputError, CheckpointError: If an option, the config, the checkpoint or the images cannot be used; if the budget
-            cannot be reached, after the table and the figure of the points that can.
+        InputError, CheckpointError: If an option, the config, the checkpoint or the images cannot be used.
     """
-    if budget is not None and not 0 < budget <= 1:
-        raise InputError(f'--budget expects a share of the dense cost in (0, 1], got {budget:g}')
+    check_options(budgets, train_images)
     cfg = read_config(config, cfg_options)
     model = build_model(cfg)
-    weights = read_state_dict(checkpoint)
-    yield check_weights(model, weights, checkpoint)
+    yield load_weights(model, checkpoint)
     knob = knob_of(model.backbone)
-    tried = check_values(model.backbone, knob, values)
+    values = check_values(model.backbone, knob, values or ())
+    budgets = sorted(set(budgets or (() if values else BUDGETS)))
     check_datasets(cfg, ('val', ))
+    training = training_images(cfg, train_images) if budgets or controls else None
     folder = out or default_folder(config, checkpoint) / 'sweep'
+    header = dict(config=config, options={name: str(value) for name, value in (cfg_options or {}).items()},
+                  checkpoint=os.path.abspath(checkpoint), modified=int(os.stat(checkpoint).st_mtime), knob=knob.name,
+                  train_images=train_images, seed=seed)
+    file = SweepFile(folder / 'sweep.json', header)
     prepare(cfg, folder)
     runner = build_runner(cfg)
-    runner.model.load_state_dict(weights)
-    validation_images(lambda: runner.val_dataloader)
+    runner.model.load_state_dict(model.state_dict())
+    loader_with_images(lambda: runner.val_dataloader)
+    evaluations = BudgetEvaluations(runner, knob, training, file, seed)
 
-    def evaluate(value: float) -> dict[str, float]:
-        setattr(runner.model.backbone, knob, value)
-        return {name: float(metric) for name, metric in runner.val().items()}
-
-    header = dict(config=config, checkpoint=os.path.abspath(checkpoint), modified=int(os.stat(checkpoint).st_mtime),
-                  knob=knob)
-    sweep = Sweep(folder / 'sweep.json', header, evaluate)
-    accuracy = main_accuracy(sweep.at(tried[0])['metrics'], accuracy)
-    for value in tried[1:]:
-        sweep.at(value)
-    found, unreachable = None, None
-    if budget is not None:
-        try:
-            found = sweep.find(budget)
-        except InputError as error:
-            unreachable = error
-    draw(sweep.points, knob, accuracy, budget, folder / 'sweep.png', static=static, others=others)
-    yield describe(sweep.points, knob, accuracy)
+    settings = list(map(evaluations.take, values))
+    for budget in budgets:
+        settings.append(evaluations.meet(budget))
+        yield describe(settings[-1], knob)
+    drawn = main_accuracy(evaluations.own(settings[0].value)['metrics'], accuracy)
+    rows = [Row(setting.value, setting.budget, evaluations.own(setting.value)) for setting in settings]
+    if controls:
+        rows = [replace(row, random=evaluations.random(row.value), fixed=evaluations.fixed(setting))
+                if evaluations.has_decided(row.own) else row for row, setting in zip(rows, settings)]
+    draw(rows, knob.name, drawn, folder / 'sweep.png', static=static, others=others)
+    yield table(rows, knob.name, drawn)
+    if controls:
+        yield verdict(rows, drawn)
+    if constant := constant_throughout([row.own['metrics'] for row in rows]):
+        yield say_constant(constant)
     yield f'written to {folder}: sweep.json, sweep.png'
-    if unreachable is not None:
-        raise unreachable
-    if found is not None:
-        yield (f'for a budget of {budget:g}: {knob} = {found["value"]:.4g}, which costs {found["ratio"]:.3f} of dense at '
-               f'{accuracy} {found["metrics"][accuracy]:.4f}')

@@ -13,7 +13,7 @@ from ..cost import CostAccount
 from ..engine import InputError, check_datasets, check_output_folder
 from ..metrics import ComputeMetric
 from ..metrics.compute_report import ImageRecord, summarise, table, write_dump
-from .trained_model import build_model, check_size, default_folder, load_weights, read_config, validation_images
+from .trained_model import build_model, check_size, default_folder, load_weights, loader_with_images, read_config
 
 DECIDERS = ('gate', 'router')
 
@@ -64,7 +64,7 @@ def describe(model: nn.Module, account: CostAccount, shape: tuple[int, int]) -> 
 def run_images(model: nn.Module, account: CostAccount, cfg: Config,
                count: int) -> tuple[list[ImageRecord], list[str]]:
     """Runs the backbone over the first images of the validation set; gives the names of its classes, too."""
-    loader = validation_images(lambda: Runner.build_dataloader(dict(cfg.val_dataloader), seed=0))
+    loader = loader_with_images(lambda: Runner.build_dataloader(dict(cfg.val_dataloader), seed=0))
     model.eval()
     metric = ComputeMetric()
     batches = -(-count // loader.batch_size)

@@ -45,8 +45,12 @@ def default_folder(config: str, checkpoint: str | None) -> Path:
     return Path(checkpoint).parent
 
 
-def build_model(cfg: Config) -> nn.Module:
+def build_model(cfg: Config, *, dynamic: bool = True) -> nn.Module:
     """The model, without fetching what it would be initialised from.
+
+    Args:
+        cfg: Of it.
+        dynamic: Whether its backbone has to be a dynamic one.
 
     Raises:
         InputError: If its backbone is static.
@@ -56,7 +60,7 @@ def build_model(cfg: Config) -> nn.Module:
         config['backbone'] = dict(config['backbone'], init_cfg=None)
     with blame('the model of the config cannot be built'):
         model = MODELS.build(config)
-    if not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
+    if dynamic and not isinstance(getattr(model, 'backbone', None), DynamicBackbone):
         raise InputError('expected a config with a dynamic backbone, such as '
                          "backbone=dict(type='mmdyn.AIGResNet', ...), "
                          f'got {(cfg.model.get("backbone") or {}).get("type", "none")}')
@@ -79,19 +83,21 @@ def check_size(account: CostAccount, size: tuple[int, int], name: str) -> None:
                          f'got {size[0]} x {size[1]}')
 
 
-def validation_images(build: Callable[[], DataLoader]) -> DataLoader:
-    """The loader of the validation set.
+def loader_with_images(build: Callable[[], DataLoader], split: str = 'val') -> DataLoader:
+    """A loader whose data set is not empty.
 
     Args:
         build: Builds it.
+        split: For the message: that of ``<split>_dataloader``.
 
     Raises:
         InputError: If it has no images.
     """
+    key = f'{split}_dataloader.dataset'
     try:
         loader = build()
     except ValueError as error:  # mmengine cannot pack a list of no images
-        raise InputError(f'val_dataloader.dataset: expected images, it cannot be built ({error})') from error
+        raise InputError(f'{key}: expected images, it cannot be built ({error})') from error
     if not len(loader.dataset):
-        raise InputError('val_dataloader.dataset: expected images, found none')
+        raise InputError(f'{key}: expected images, found none')
     return loader

@@ -1,26 +1,19 @@
 """Gated residual blocks on top of one of MMDetection's backbones (ConvNet-AIG)."""
 from functools import partial
-from typing import Callable, Iterator, Mapping, Optional, Sequence, Union
+from typing import Iterator, Mapping, Optional, Sequence, Union
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.extension import extend
 from ..layers.forward_pass import Forced, ForwardPass
-from ..layers.gate import BaseGate, ConfidenceGate, Gate, check_number, share_threshold
+from ..layers.gate import BaseGate, ConfidenceGate, check_number
 from ..layers.gated_stage import GatedBlock, GatedStage
-from ..layers.global_mean import global_mean
 from ..layers.residual import Residual
 from .dynamic_backbone import EXECUTIONS, DynamicBackbone
 from .gate_groups import resolve_groups
+from .gate_options import build_gate, check_targets, forced_values
 from .target_rates import TargetRates, resolve_target_rates, suffixes
-
-_GATE_OPTIONS: dict[Callable, tuple[str, ...]] = {
-    Gate: ('hidden_channels', 'norm', 'temperature', 'estimator'),
-    ConfidenceGate: ('num_classes', ),
-}
-
 
 class AIGBackbone(DynamicBackbone):
     """Mixin: every residual block gets a gate that opens or closes it, image by image.
@@ -53,14 +46,9 @@ class AIGBackbone(DynamicBackbone):
         exploration: That share, in (0, 1].
         **kwargs: The parent's.
 
-    Attributes:
-        closing: How far the target rates have come on their way from 1, in [0, 1] (:class:`mmdyn.GateScheduleHook`).
-
     Raises:
         ValueError, TypeError: Naming the option, what was expected and what came.
     """
-
-    closing: float = 1.0
 
     def __init__(self,
                  *args,
@@ -89,13 +77,10 @@ class AIGBackbone(DynamicBackbone):
                              f'got {gate_groups!r}')
         groups = gate_groups if shared is None else [group for group in shared if len(group) > 1]
         self._followers = resolve_groups(groups, residuals, rates)
-        build_gate = partial(_build_gate, gate, policy=policy, open_probability=open_probability)
+        build = partial(build_gate, gate, policy=policy, open_probability=open_probability)
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
-        build_gate(1)
-        without = [name for name, rate in rates.items() if rate is None]
-        if without and (open_probability == 'calibrated' or dict(gate or {}).get('estimator') == 'taught'):
-            raise ValueError("open_probability='calibrated' and taught gates open for the target share: expected "
-                             f'target_rates for all gated blocks, got None for {", ".join(without)}')
+        build(1)
+        check_targets(gate, open_probability, rates)
         for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)
@@ -104,7 +89,7 @@ class AIGBackbone(DynamicBackbone):
                 if name in self._followers:
                     blocks[name].leader = self._followers[name]
                 else:
-                    blocks[name].gate = build_gate(residuals[name].in_channels, target_rate=rate)
+                    blocks[name].gate = build(residuals[name].in_channels, target_rate=rate)
         for name in self.stage_names:
             stage = getattr(self, name)
             if any(isinstance(block, GatedBlock) for block in stage.children()):
@@ -170,31 +155,10 @@ class AIGBackbone(DynamicBackbone):
         return self
 
     @property
-    def decides(self) -> bool:
-        return all(gate.policy != 'expected' for gate in self.gates().values())
-
-    @property
-    def target_rates(self) -> dict[str, float]:
-        return {name: 1 - self.closing * (1 - rate) for name, rate in self._target_rates.items()}
-
-    @property
     def needed_loss(self) -> Optional[str]:
         if any(isinstance(gate, ConfidenceGate) for gate in self.deciders()):
             return 'mmdyn.GateClassLoss'
-        if any(getattr(gate, 'estimator', None) == 'taught' for gate in self.deciders()):
-            return 'mmdyn.TaughtGateLoss'
         return super().needed_loss
-
-    @property
-    def open_probability(self) -> Union[float, str, list]:
-        """Of the gates; one value where all agree. Setting it moves every gate."""
-        values = [gate.open_probability for gate in self.deciders()]
-        return values[0] if len(set(values)) == 1 else values
-
-    @open_probability.setter
-    def open_probability(self, value: Union[float, str]) -> None:
-        for gate in self.deciders():
-            gate.open_probability = value
 
     def force_decisions(self, decisions: Forced) -> None:
         """Fixes what the gates decide, for study and tests; training keeps their gradient.
@@ -214,40 +178,8 @@ class AIGBackbone(DynamicBackbone):
             for name in decisions:
                 if name not in gates:
                     raise ValueError(f'no gate at block {name!r}; the gated blocks are {list(gates)}')
-            decisions = {name: _forced_values(name, value) for name, value in decisions.items()}
+            decisions = {name: forced_values(name, value) for name, value in decisions.items()}
         self._forced = decisions
-
-    def restart_calibration(self) -> None:
-        """Lets the next calibrations take larger steps again, from where the quantiles are."""
-        for gate in self.gates().values():
-            gate.calibration_steps.clamp_(max=2)
-
-    @torch.no_grad()
-    def calibrate(self) -> None:
-        """Moves the running quantiles by the last forward's logits, over all ranks."""
-        gates = {name: gate for name, gate in self.gates().items() if name in self.target_rates}
-        if not gates or not self.decisions.gate_logits:
-            return
-        logits = torch.stack([self.decisions.gate_logits[name].detach() for name in gates])
-        targets = [self.target_rates[name] for name in gates]
-        if all(getattr(gate, 'estimator', None) == 'taught' for gate in gates.values()):
-            share_threshold(list(gates.values()), logits, targets)
-            return
-        offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
-        above, distance = global_mean(torch.cat([(offsets > 0).float(), offsets.abs()])).chunk(2)
-        for gate, target, share, mean_distance in zip(gates.values(), targets, above, distance):
-            gate.calibrate(share - target, mean_distance)
-
-
-def _build_gate(options: Optional[dict], in_channels: int, **kwargs) -> BaseGate:
-    if options is not None and not isinstance(options, Mapping):
-        raise TypeError(f'gate must be a dict of options or None, got {options!r}')
-    options = dict(options or {})
-    kind: Callable[..., BaseGate] = ConfidenceGate if 'num_classes' in options else Gate
-    unknown = set(options) - set(_GATE_OPTIONS[kind])
-    if unknown:
-        raise ValueError(f'gate takes the options {_GATE_OPTIONS[kind]}, got {sorted(unknown)}')
-    return kind(in_channels, **options, **kwargs)
 
 
 def _refuse_training_norms(name: str, block: nn.Module) -> None:
@@ -256,11 +188,3 @@ def _refuse_training_norms(name: str, block: nn.Module) -> None:
             raise ValueError("train_execution='skip' runs a block on some of the images, and the statistics of a norm "
                              f'that trains would be theirs alone: expected frozen norms (norm_eval=True), got {key} of '
                              f"{name} in training; or train_execution='mask'")
-
-
-def _forced_values(name: str, value: object) -> Tensor:
-    value = torch.as_tensor(value, dtype=torch.float32)
-    if value.dim() != 1 or not ((value == 0) | (value == 1)).all():
-        raise ValueError(f'forced decisions of block {name!r} must be (N,) zeros and ones, '
-                         f'got {value}')
-    return value

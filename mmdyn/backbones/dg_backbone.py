@@ -1,5 +1,5 @@
 """Wired stages on top of one of MMDetection's backbones (DG-Net)."""
-from typing import Iterator, Mapping, Optional, Union
+from typing import Any, Iterator, Mapping, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,22 @@ from torch import Tensor, nn
 from ..functional.graph import chain_adjacency, check_adjacency, complete_adjacency
 from ..layers.extension import extend
 from ..layers.forward_pass import Forced, ForwardPass
-from ..layers.gate import check_number
+from ..layers.gate import BaseGate, check_number
 from ..layers.residual import Residual
-from ..layers.router import Router, edge_logit
+from ..layers.router import build_router
 from ..layers.wired_stage import NODES, WiredBlock, WiredStage
 from ..layers.workspace import Workspace
 from .dynamic_backbone import DynamicBackbone
+from .edge_threshold import EdgeThreshold
+from .gate_options import forced_values
+from .node_gates import add_node_gates, check_without_gates
+from .start_edges import start_edges
+from .target_rates import TargetRates
 
 INITS = ('complete', 'static')
 
 
-class DGBackbone(DynamicBackbone):
+class DGBackbone(EdgeThreshold, DynamicBackbone):
     """Mixin: the blocks of each stage become the nodes of a complete graph, wired image by image.
 
     Node j reads ``sum_i A_ij y_i`` over the outputs of all earlier nodes of its stage (DG-Net,
@@ -41,6 +46,20 @@ class DGBackbone(DynamicBackbone):
             edges just below the threshold, with ``node='branch'`` all edges at weight 1 (linear
             blocks only). None: ``'complete'`` for branches,
             ``'static'`` for blocks.
+        router: How a node's edges are weighted: ``'linear'``, from the averages of its output;
+            ``'bias'``, by constants, the same for every image, the control that "dynamic" has to
+            beat; or the options of :class:`mmdyn.layers.router.Router`, ``dict(norm='LN',
+            dynamic=1.0)``, which holds what images change within bounds.
+        column_bound: With ``node='block'``: the most that a vertex may read in total; where its
+            edges weigh more, all of them are scaled down. None: no bound.
+        node_gates: Whether each node but the first of a stage has a gate that decides, image by
+            image, whether it runs. A branch that does not run adds nothing, and a whole block
+            hands on what it reads, as a residual block of a ConvNet-AIG does. A gate reads the
+            average of what its node would read.
+        target_rates: Of gates, the wanted rates: None, a number for all, or a list with one entry
+            a block of the wired stages, where 1 means no gate and None a gate without a loss.
+        gate, policy, open_probability: Of gates, as in
+            :class:`mmdyn.backbones.aig_backbone.AIGBackbone`; not confidence gates.
         execution: At evaluation, ``'skip'`` what is closed, or ``'mask'`` it (the reference).
         **kwargs: The parent's.
 
@@ -54,6 +73,13 @@ class DGBackbone(DynamicBackbone):
                  edge_scale: float = 2.0,
                  threshold: Union[None, float, str, dict] = None,
                  init: Optional[str] = None,
+                 router: Union[str, dict] = 'linear',
+                 column_bound: Optional[float] = None,
+                 node_gates: bool = False,
+                 target_rates: TargetRates = None,
+                 gate: Optional[dict] = None,
+                 policy: str = 'argmax',
+                 open_probability: Union[float, str] = 0.5,
                  execution: str = 'skip',
                  **kwargs) -> None:
         if node not in NODES:
@@ -68,17 +94,42 @@ class DGBackbone(DynamicBackbone):
         self.edge_scale = float(edge_scale)
         self.execution = execution
         self._set_up_threshold(threshold)
+        column_bound = self._check_column_bound(column_bound, init)
+        # Built even where no stage is wired: a wrong option must not pass.
+        build_router(router, 1, [self.edge_scale / 2], scale=self.edge_scale)
         workspace = Workspace()
         for name, stage in self.stages():
             rows = self._start(name, stage, init)
             for i, block in enumerate(stage):
                 channels = Residual(stage[1]).in_channels
-                block.router = Router(channels, rows[i, i + 1:].tolist(), scale=self.edge_scale)
+                block.router = build_router(router, channels, rows[i, i + 1:].tolist(), scale=self.edge_scale)
                 block.node = i
                 extend(block, WiredBlock, f'{name}.{i}')
             stage.whole_blocks = node == 'block'
+            stage.column_bound = column_bound
             stage.workspace = workspace
             extend(stage, WiredStage, name)
+        gate_options: dict[str, Any] = dict(target_rates=target_rates, gate=gate, policy=policy,
+                                            open_probability=open_probability)
+        if node_gates is True:
+            nodes = {f'{name}.{i}': block for name, stage in self.stages() for i, block in enumerate(stage)}
+            self._target_rates = add_node_gates(nodes, depth=getattr(self, 'depth', None), **gate_options)
+        elif node_gates is not False:
+            raise TypeError(f'node_gates must be True or False, got {node_gates!r}')
+        else:
+            check_without_gates(**gate_options)
+
+    def _check_column_bound(self, bound: Optional[float], init: str) -> Optional[float]:
+        if bound is None:
+            return None
+        if self.node != 'block':
+            raise ValueError("column_bound is for node='block'; branches are summed as in a residual network: expected "
+                             f'None, got {bound!r}')
+        bound = check_number('column_bound', bound, 0.0)
+        if not bound or (init == 'static' and bound < 1):
+            raise ValueError("column_bound must be above 0, and at least 1 with init='static', whose edges weigh 1, "
+                             f'got {bound}')
+        return bound
 
     def stages(self) -> Iterator[tuple[str, nn.Sequential]]:
         """Name (``layer1``) and blocks of every wired stage, in the order they run."""
@@ -90,108 +141,61 @@ class DGBackbone(DynamicBackbone):
     def deciders(self) -> Iterator[nn.Module]:
         for _, stage in self.stages():
             for block in stage:
-                if hasattr(block, 'router'):
-                    yield block.router
+                for kind in ('gate', 'router'):
+                    if hasattr(block, kind):
+                        yield getattr(block, kind)
 
-    @property
-    def threshold(self) -> float:
-        """An edge is open above it; it may be moved at any time."""
-        if self.threshold_logit is None:
-            return self._threshold
-        return self.edge_scale * torch.sigmoid(self.threshold_logit.detach()).item()
-
-    @threshold.setter
-    def threshold(self, value: float) -> None:
-        value = self._check_threshold(value, learnable=self.threshold_logit is not None)
-        if self.threshold_logit is None:
-            self._threshold = value
-        else:
-            with torch.no_grad():
-                self.threshold_logit.fill_(edge_logit(value, self.edge_scale))
-
-    def _set_up_threshold(self, threshold: Union[None, float, str, dict]) -> None:
-        default = 0.1 * self.edge_scale
-        learnable = threshold == 'learnable' or isinstance(threshold, Mapping)
-        if isinstance(threshold, Mapping):
-            if set(threshold) - {'init', 'learnable'} or not threshold.get('learnable', True):
-                raise ValueError('a learnable threshold is dict(init=number), got '
-                                 f'{dict(threshold)}')
-            threshold = threshold.get('init', default)
-        elif threshold is None or learnable:
-            threshold = default
-        threshold = self._check_threshold(threshold, learnable=learnable)
-        self._threshold = threshold
-        if learnable:
-            threshold = torch.tensor(edge_logit(threshold, self.edge_scale))
-            self.threshold_logit = nn.Parameter(threshold)
-        else:
-            self.register_parameter('threshold_logit', None)
-
-    def _check_threshold(self, threshold: object, *, learnable: bool) -> float:
-        threshold = check_number('threshold', threshold, 0.0, self.edge_scale)
-        if learnable and not threshold:
-            raise ValueError('a learnable threshold must be above 0, got 0')
-        if threshold == self.edge_scale:
-            raise ValueError(f'threshold must lie in [0, edge_scale) = [0, {self.edge_scale}), '
-                             f'got {threshold}')
-        return threshold
+    def gates(self) -> dict[str, BaseGate]:
+        return {f'{name}.{i}': block.gate for name, stage in self.stages() for i, block in enumerate(stage)
+                if hasattr(block, 'gate')}
 
     def _start(self, name: str, stage: nn.Sequential, init: str) -> Tensor:
         """(n, n+1) edge weights that the routers of a stage start with."""
-        nodes, whole = len(stage), self.node == 'block'
-        if init == 'complete' and not whole:
-            return torch.full((nodes, nodes + 1), self.edge_scale / 2, dtype=torch.float64)
-        if init == 'complete':
-            # Of more than 1 / threshold sources, the mean would weigh each below the threshold.
-            lowest = min(1.05 * self._threshold, 0.5 * (self._threshold + self.edge_scale))
-            highest = 0.95 * self.edge_scale
-            mean = complete_adjacency(nodes, mean=True)[:-1].double()
-            return mean.clamp(max=highest).clamp(min=lowest)
-        if not whole and Residual(stage[1]).activation is not None:
+        whole = self.node == 'block'
+        if init == 'static' and not whole and Residual(stage[1]).activation is not None:
             raise ValueError(
                 "init='static' with node='branch' needs blocks without an activation after their "
                 f'sum (MobileNetV2), but those of {name} have one, which moves; use node=\'block\'')
-        if not (self.edge_scale > 1 > self._threshold):
-            raise ValueError("init='static' has edges of weight 1, so it needs edge_scale above 1 "
-                             f'and threshold below 1, got {self.edge_scale} and {self._threshold}')
-        if not whole:
-            return torch.ones(nodes, nodes + 1, dtype=torch.float64)
-        if not self._threshold:
-            raise ValueError("init='static' with node='block' starts with edges below the "
-                             'threshold, so it needs one above 0, got 0')
-        chain = chain_adjacency(nodes)[:-1].double()
-        return torch.where(chain > 0, chain, 0.95 * self._threshold)
+        return start_edges(len(stage), static=init == 'static', whole_blocks=whole, edge_scale=self.edge_scale,
+                           threshold=self._threshold)
 
     def force_decisions(self, decisions: Forced) -> None:
-        """Fixes the adjacency, for study and tests; training keeps the routers' gradient.
+        """Fixes the adjacency and the gates, for study and tests; training keeps their gradient.
 
         Args:
-            decisions: ``'complete'`` (every edge open; at weight 1 with ``node='branch'``, and
-                each node reads the mean of its sources with ``node='block'``), ``'chain'`` (the
-                edges i -> i+1 at weight 1), a mapping from stage name to (n+1, n+1) or
-                (N, n+1, n+1) matrices (stages not named decide for themselves), or None to let
-                the routers decide again.
+            decisions: ``'complete'`` (every edge and gate open; at weight 1 with
+                ``node='branch'``, and each node reads the mean of its sources with
+                ``node='block'``), ``'chain'`` (the edges i -> i+1 at weight 1, gates open),
+                ``'open'`` or ``'closed'`` (the gates alone), a mapping from stage name to
+                (n+1, n+1) or (N, n+1, n+1) matrices and from node name (``layer1.1``) to (N,)
+                zeros and ones (what is not named decides for itself), or None to let all decide
+                again.
 
         Raises:
-            ValueError: For anything else, a stage that does not exist or is not wired, or a matrix
-                that :func:`mmdyn.functional.graph.check_adjacency` refuses.
+            ValueError: For anything else, a stage that does not exist or is not wired, a node
+                without a gate, or a matrix that
+                :func:`mmdyn.functional.graph.check_adjacency` refuses.
         """
-        sizes = {name: len(stage) for name, stage in self.stages()}
-        if decisions is None:
-            decisions = {}
-        elif isinstance(decisions, str) and decisions == 'complete':
-            mean = self.node == 'block'
-            decisions = {name: complete_adjacency(n, mean=mean) for name, n in sizes.items()}
-        elif isinstance(decisions, str) and decisions == 'chain':
-            decisions = {name: chain_adjacency(n) for name, n in sizes.items()}
-        elif not isinstance(decisions, Mapping):
-            raise ValueError("decisions must be 'complete', 'chain', a mapping from stage name to "
-                             f'(n+1, n+1) matrices, or None, got {decisions!r}')
-        for name in decisions:
-            if name not in sizes:
-                raise ValueError(f'no wired stage {name!r}; the wired stages are {list(sizes)}')
-        self._forced = {name: check_adjacency(matrix, sizes[name], name)
-                        for name, matrix in decisions.items()}
+        sizes, gates = {name: len(stage) for name, stage in self.stages()}, self.gates()
+        forced: dict[str, Tensor] = {}
+        words = ['complete', 'chain', *(('open', 'closed') if gates else ())]
+        if isinstance(decisions, str) and decisions in words:
+            forced.update((name, torch.tensor(float(decisions != 'closed'))) for name in gates)
+            if decisions == 'complete':
+                mean = self.node == 'block'
+                forced.update((name, complete_adjacency(n, mean=mean)) for name, n in sizes.items())
+            elif decisions == 'chain':
+                forced.update((name, chain_adjacency(n)) for name, n in sizes.items())
+        elif isinstance(decisions, Mapping):
+            for name, value in decisions.items():
+                if name not in sizes and name not in gates:
+                    raise ValueError(f'no wired stage {name!r}; the wired stages are {list(sizes)}, and the nodes with '
+                                     f'gates {list(gates)}')
+                forced[name] = forced_values(name, value) if name in gates else check_adjacency(value, sizes[name], name)
+        elif decisions is not None:
+            raise ValueError(f'decisions must be one of {words}, a mapping from stage name to (n+1, n+1) matrices or from '
+                             f'node name to (N,) zeros and ones, or None, got {decisions!r}')
+        self._forced = forced
 
     def begin_forward(self, images: Tensor) -> ForwardPass:
         forward_pass = super().begin_forward(images)

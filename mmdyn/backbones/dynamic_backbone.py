@@ -13,13 +13,14 @@ from ..layers.extension import Extension
 from ..layers.forward_hooks import is_observed
 from ..layers.forward_pass import Forced, ForwardPass
 from ..registry import check_options
+from .backbone_gates import BackboneGates
 
 EXECUTIONS = ('skip', 'mask')
 
 _HOOK_LINE = "custom_hooks=[dict(type='mmdyn.DynamicModelHook', losses=[dict(type='{}', loss_weight=1.0)])]"
 
 
-class DynamicBackbone(nn.Module):
+class DynamicBackbone(BackboneGates):
     """Mixin for one of MMDetection's backbones; comes before it among the bases.
 
     Attributes:
@@ -69,32 +70,9 @@ class DynamicBackbone(nn.Module):
         """Whether closed parts are left out now; in training everything runs."""
         return self.execution == 'skip' and not self.training and self.decides
 
-    @property
-    def decides(self) -> bool:
-        """Whether decisions are open or closed, and not probabilities, at which everything runs."""
-        return True
-
-    @property
-    def followers(self) -> dict[str, str]:
-        """Block name -> its leader, for the blocks about which the gate of another block decides."""
-        return {}
-
-    @property
-    def target_rates(self) -> dict[str, float]:
-        """Block name -> target rate, for the blocks that have one."""
-        return {}
-
-    @property
-    def needed_loss(self) -> Optional[str]:
-        """The loss without which the decisions would not learn, if there is one."""
-        return 'mmdyn.TargetRateLoss' if self.target_rates else None
-
     def deciders(self) -> Iterator[nn.Module]:
-        """The gates or routers, in the order in which they run."""
+        """The gates and routers, in the order in which they run."""
         raise NotImplementedError
-
-    def calibrate(self) -> None:
-        """Lets running statistics of the decisions follow the last forward, if there are any."""
 
     @contextmanager
     def all_open(self) -> Iterator[None]:

@@ -14,15 +14,16 @@ PAPER_RATES = {
 
 
 def resolve_target_rates(target_rates: TargetRates, blocks: Sequence[str], always_run: Sequence[str],
-                         depth: Optional[int]) -> dict[str, Optional[float]]:
+                         depth: Optional[int], why: str = 'has no shortcut') -> dict[str, Optional[float]]:
     """Block name -> a rate, 1 (no gate: always runs), 0 (left out), or None (a gate without a loss).
 
     Args:
         target_rates: None, a number for all blocks, a list with one entry a block,
             ``dict(preset='paper', t=0.5)`` or ``dict(preset='suffix', keep=1, t=0.5)``.
         blocks: Names of the backbone's residual blocks.
-        always_run: Those without a shortcut: closed, they would hand on nothing.
+        always_run: Those without a gate: closed, they would hand on nothing.
         depth: Of the backbone, if it has one; presets depend on it.
+        why: A block is among ``always_run``, for the message.
 
     Raises:
         ValueError, TypeError: Saying what was expected and what came.
@@ -43,7 +44,7 @@ def resolve_target_rates(target_rates: TargetRates, blocks: Sequence[str], alway
         if rate is not None:
             check_number(f'target_rates[{i}]', rate, 0.0, 1.0)
         if name in always_run and rate != 1:
-            raise ValueError(f'target_rates[{i}] is for block {name!r}, which has no shortcut and so no gate: expected '
+            raise ValueError(f'target_rates[{i}] is for block {name!r}, which {why} and so no gate: expected '
                              f'1, got {rate!r}')
     return dict(zip(blocks, rates))
 

@@ -101,12 +101,15 @@ class CostAccount:
             self._copy = copy_for_counting(self.backbone, 'cpu')
             return count_macs(self._copy, input_size)
 
-    def _blocks(self) -> dict[str, str]:
-        """Name of every block that is decided about -> what decides, ``gate`` or ``router``."""
+    def _blocks(self) -> dict[str, set[str]]:
+        """Name of every block that is decided about -> what decides, ``gate`` and ``router``."""
         deciders = set(map(id, self.backbone.deciders()))
-        names = [name for name, m in self.backbone.named_modules() if id(m) in deciders]
-        blocks = {block: kind for block, _, kind in (name.rpartition('.') for name in names)}
-        return blocks | dict.fromkeys(self.backbone.followers, 'gate')
+        blocks: dict[str, set[str]] = {}
+        for name, module in self.backbone.named_modules():
+            if id(module) in deciders:
+                block, _, kind = name.rpartition('.')
+                blocks.setdefault(block, set()).add(kind)
+        return blocks | {name: {'gate'} for name in self.backbone.followers}
 
     def dense_macs(self, input_size: tuple[int, int]) -> int:
         """Multiply-adds of one image of this size when everything runs."""
@@ -155,7 +158,7 @@ class CostAccount:
         return cost, torch.full_like(cost, dense)
 
 
-def _group(counts: dict[str, int], blocks: dict[str, str]) -> tuple[Part, ...]:
+def _group(counts: dict[str, int], blocks: dict[str, set[str]]) -> tuple[Part, ...]:
     parts: dict[tuple[str, str], int] = {}
     stages = {'', *map(_stage, blocks)}
     for name, macs in counts.items():
@@ -163,20 +166,24 @@ def _group(counts: dict[str, int], blocks: dict[str, str]) -> tuple[Part, ...]:
             continue  # its own arithmetic: aggregation and pooling
         key = _part_of(name, blocks)
         parts[key] = parts.get(key, 0) + macs
-    # A node of a wired stage runs as a whole, with its router, or not at all; the first of a stage
-    # is its input and always runs.
-    routed = [block for block, kind in blocks.items() if kind == 'router']
+    # The first node of a wired stage is its input and always runs.
+    routed = [block for block, kinds in blocks.items() if 'router' in kinds]
     nodes = {block for before, block in zip(routed, routed[1:]) if _stage(before) == _stage(block)}
-    return tuple(
-        Part(name, kind, macs, kind == 'branch' if blocks.get(name) == 'gate' else name in nodes)
-        for (name, kind), macs in parts.items())
+    gated = {block for block, kinds in blocks.items() if 'gate' in kinds}
+    with_gates = {_stage(block) for block in gated}
+
+    def is_conditional(block: str, kind: str) -> bool:
+        # In a stage with gates, what decides always runs; otherwise a node runs with its router.
+        return block in nodes | gated and (kind == 'branch' or _stage(block) not in with_gates)
+
+    return tuple(Part(name, kind, macs, is_conditional(name, kind)) for (name, kind), macs in parts.items())
 
 
 def _stage(block: str) -> str:
     return block.rpartition('.')[0]
 
 
-def _part_of(module: str, blocks: dict[str, str]) -> tuple[str, str]:
+def _part_of(module: str, blocks: dict[str, set[str]]) -> tuple[str, str]:
     names = module.split('.')
     for i in range(1, len(names)):
         block = '.'.join(names[:i])
@@ -184,7 +191,7 @@ def _part_of(module: str, blocks: dict[str, str]) -> tuple[str, str]:
             child = names[i]
             # MMDetection's name of a projection.
             kind = 'shortcut' if child == 'downsample' else child
-            return block, kind if kind in ('shortcut', blocks[block]) else 'branch'
+            return block, kind if kind in {'shortcut', *blocks[block]} else 'branch'
     return names[0], 'static'
 
 
@@ -206,7 +213,10 @@ def blocks_run(decisions: Decisions) -> dict[str, Tensor]:
            for name, gate in decisions.gates.items()}
     for stage, adjacency in decisions.adjacency.items():
         for node in range(1, adjacency.shape[1] - 1):
-            ran[f'{stage}.{node}'] = _node_runs(adjacency, node)
+            name = f'{stage}.{node}'
+            runs = _node_runs(adjacency, node)
+            # Where a node has a gate, what it costs is the gate's to answer for.
+            ran[name] = straight_through(ran[name] * runs, ran[name]) if name in ran else runs
     return ran
 
 

@@ -1,18 +1,22 @@
-"""Writes a dynamic backbone, or a classifier with one, as an ONNX graph."""
+"""Captures an exportable model and writes it in the words of ONNX."""
+import contextlib
+import io
+import logging
+import warnings
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.utils import digit_version
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..backbones.aig_backbone import AIGBackbone
 from ..engine import InputError
-from .exportable import Exportable, ExportableAIG, ExportableDG, WithHead
+from .exportable_model import ExportableModel
+from .graph_check import check_branches
+from .graph_constants import place_constants
 
-EXECUTIONS = ('skip', 'mask')
 OLDEST_TORCH = '2.6'  # torch.cond becomes an If since then
+LARGEST_SIDE = 128  # of images of any size, in strides
 
 
 def require_packages() -> None:
@@ -26,64 +30,59 @@ def require_packages() -> None:
             raise InputError(f'{package} is missing: pip install onnx onnxscript onnxruntime') from error
 
 
-def exportable(model: nn.Module, execution: str | None) -> WithHead:
-    """The model as ONNX can express it.
-
-    Raises:
-        InputError: If its decisions are drawn at random, or it cannot do without running everything.
-    """
-    backbone = model.backbone
-    policies = {getattr(decider, 'policy', 'argmax') for decider in backbone.deciders()}
-    if 'sample' in policies:
-        raise InputError("expected a deterministic policy, got policy='sample': say "
-                         '--cfg-options model.backbone.policy=argmax')
-    if isinstance(backbone, AIGBackbone):
-        if not backbone.gates():
-            raise InputError('expected a backbone with gates, but target_rates=1 leaves it none: it is static')
-        if execution == 'skip' and policies != {'argmax'}:
-            raise InputError("policy='expected' runs every block, so nothing can be skipped: say --execution mask")
-        skip = policies == {'argmax'} if execution is None else execution == 'skip'
-        pure: Exportable = ExportableAIG(backbone, skip=skip)
-    elif execution == 'skip':
-        raise InputError('wired stages (DG) are exported masked only: leave --execution out, or say --execution mask')
-    else:
-        pure = ExportableDG(backbone)
-    return WithHead(pure, model if type(model).__name__ == 'ImageClassifier' else None).eval()
-
-
-def export(module: WithHead, example: Tensor, path: Path) -> None:
-    """Writes the graph.
+def export(module: ExportableModel, example: Tensor, *, dynamic: bool = False) -> Any:
+    """Captures a model.
 
     Args:
-        module: Of :func:`exportable`.
-        example: (1, 3, H, W); gives the size of the images.
-        path: Of the ONNX file.
+        module: With ``size=None`` if the size is to be dynamic.
+        example: (1, C, H, W); gives the size of the images, which the graph does not depend on if that is dynamic.
+        dynamic: Whether height and width may be any multiples of the stride.
+
+    Returns:
+        The ONNX model, checked; outputs are named as those of the module.
 
     Raises:
-        RuntimeError: If a gated block is not behind an `If` of its own, or convolutions are missing.
+        InputError: If PyTorch cannot capture it, or some operator has no form in ONNX.
+        RuntimeError: If a block that may be left out is not behind a branch of its own.
     """
     import onnx
-    with torch.no_grad():
-        program = torch.onnx.export(module, (example, ), dynamo=True, verbose=False, input_names=['images'],
-                                    output_names=module.output_names())
-    program.save(str(path))
-    graph = onnx.load(str(path)).graph
-    skipping = isinstance(module.backbone, ExportableAIG) and module.backbone.skip
-    expected = len(list(module.backbone.backbone.deciders())) if skipping else 0
-    branches = [node for node in graph.node if node.op_type == 'If']
-    if len(branches) != expected:
-        raise RuntimeError(f'expected {expected} If nodes in the graph, one a gate, got {len(branches)}')
-    convolutions = sum(isinstance(part, nn.Conv2d) for part in module.backbone.modules())
-    found = len({weight for node in operators(graph, 'Conv') for weight in node.input[1:2]})
-    if found < convolutions:
-        raise RuntimeError(f'expected the {convolutions} convolutions of the backbone in the graph, got {found}')
+
+    from .onnx_operators import OPSET, TRANSLATIONS
+    module.eval()
+    shapes = None
+    if dynamic:
+        sides = [torch.export.Dim(name, min=2, max=LARGEST_SIDE) for name in ('rows', 'columns')]
+        shapes = ({axis: module.stride * side for axis, side in enumerate(sides, start=2)}, )
+    try:
+        with torch.no_grad(), _quiet():
+            captured = torch.export.export(module, (example, ), strict=False, dynamic_shapes=shapes)
+            program = torch.onnx.export(
+                captured, dynamo=True, verbose=False, opset_version=OPSET, input_names=['images'],
+                output_names=captured.call_spec.out_spec.context, custom_translation_table=TRANSLATIONS)
+    except Exception as error:  # of PyTorch's many classes
+        raise InputError(_what_failed(module, error, dynamic)) from error
+    proto = program.model_proto
+    place_constants(proto.graph)
+    onnx.checker.check_model(proto, full_check=True)
+    check_branches(proto.graph, module.run)
+    return proto
 
 
-def operators(graph: Any, kind: str) -> Iterator:
-    """All nodes of a kind, also those inside the branches of others."""
-    for node in graph.node:
-        if node.op_type == kind:
-            yield node
-        for attribute in node.attribute:
-            if attribute.HasField('g'):
-                yield from operators(attribute.g, kind)
+def _what_failed(module: ExportableModel, error: Exception, dynamic: bool) -> str:
+    parts = ', '.join(type(child).__name__ for name, child in module.named_children() if name != 'data_preprocessor')
+    less = 'leave --dynamic out, or ' if dynamic else ''
+    reason = next(iter(str(error).strip().splitlines()), '')
+    return (f'a part of the model ({parts}) has no form in ONNX, such as operators of MMCV: expected one that PyTorch '
+            f'can capture, got {type(error).__name__}: {reason[:400]}\nTo export less, {less}say --raw or --backbone')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's progress, and what it says of its own inner parts."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -52,6 +52,19 @@ def cut_output(weights: Tensor, threshold: Union[float, Tensor], alive: Tensor) 
     return straight_through(value, _surrogate(weights, threshold)) * alive
 
 
+def column_scale(weights: Tensor, bound: float) -> Tensor:
+    """What the weights of all edges into a vertex have to be multiplied by for their sum not to pass a bound.
+
+    Args:
+        weights: (N, J), not negative.
+        bound: Above 0.
+
+    Returns:
+        (N,), exactly 1 where the sum is within the bound, and ``bound / sum`` elsewhere.
+    """
+    return bound / weights.sum(dim=1).clamp(min=bound)
+
+
 def _surrogate(weights: Tensor, threshold: Union[float, Tensor]) -> Tensor:
     if not isinstance(threshold, Tensor):
         return weights

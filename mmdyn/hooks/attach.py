@@ -6,7 +6,6 @@ import torch
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
-from ..backbones.aig_backbone import AIGBackbone
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
 from ..layers.global_mean import global_mean
@@ -71,7 +70,7 @@ class Attachment:
         self._signature = inspect.signature(model.forward)
         for name, backbone in backbones.items():
             backbone.losses_attached = True
-            if isinstance(backbone, AIGBackbone):
+            if backbone.gates():
                 _share_costs(backbone, self.accounts[name])
         self._handles = [model.register_forward_pre_hook(self._before_forward),
                          model.register_forward_hook(self, with_kwargs=True)]
@@ -143,7 +142,7 @@ class Attachment:
             sample.set_field(cost, 'cost')
 
 
-def _share_costs(backbone: AIGBackbone, account: CostAccount) -> None:
+def _share_costs(backbone: DynamicBackbone, account: CostAccount) -> None:
     """Tells each gate which share of what can be left out is behind it; the shares hardly depend on the size."""
     macs = account.conditional_macs(_PROBE)
     of_gate = {name: macs[name] for name in backbone.gates()}

@@ -9,8 +9,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader
 
-from ..backbones.aig_backbone import AIGBackbone
+from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.gate import check_number
+from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 from ..registry import HOOKS
 
 
@@ -27,6 +28,10 @@ class CalibrationHook(Hook):
     Augmentation shifts a gate's logits too: a gate that was calibrated on crops with black borders
     (CIFAR-10) met a target of 0.52 with rates between 0.11 and 0.61 on whole pictures. ``dataloader``
     names images as evaluation will see them: training images through the test pipeline.
+
+    A quantile needs gates that tell images apart. Of a gate whose open probability hardly spreads over
+    the images it cuts through differences that mean nothing: the rate is met, and which images open is
+    chance. Such gates are named in a warning at the end of the training.
 
     Args:
         num_batches: Batches to run.
@@ -55,6 +60,7 @@ class CalibrationHook(Hook):
         self.dataloader: Union[None, dict, DataLoader] = dataloader
         self.interval = interval
         self.by_epoch = by_epoch
+        self._spreads: list[GateSpread] = []  # of each backbone, over the last calibration
 
     def before_train(self, runner) -> None:
         """Looks at the loop and builds the dataloader, so that a wrong config is found before the training."""
@@ -85,21 +91,33 @@ class CalibrationHook(Hook):
                                   or self.is_last_train_iter(runner)):
             self.calibrate(runner)
 
+    def after_train(self, runner) -> None:
+        """Says where the calibration could not help."""
+        spreads = [spread.take(all_ranks=True) for spread in self._spreads]
+        if constant := [name for own in spreads for name in constant_gates(own)]:
+            runner.logger.warning(
+                f'{say_constant(constant)} Calibration cannot help there: its quantile cuts through differences that '
+                'mean nothing, so that which images open is chance. tools/analysis_tools/sweep_budget.py finds one '
+                'threshold for all gates instead, and with --controls tells whether a fixed choice of blocks does better.')
+
     @torch.no_grad()
     def calibrate(self, runner) -> None:
         """Moves the quantiles by ``num_batches`` batches."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        backbones = [m for m in model.modules() if isinstance(m, AIGBackbone)]
+        backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
         model.eval()
         for backbone in backbones:
             backbone.restart_calibration()
+        self._spreads = [GateSpread() for _ in backbones]
         # Small sets are gone through again.
         batches = chain.from_iterable(repeat(_images_of(self.dataloader, runner.seed + runner.iter)))
         for batch in islice(batches, self.num_batches):
             inputs = model.data_preprocessor(batch, False)['inputs']
-            for backbone in backbones:
+            for backbone, spread in zip(backbones, self._spreads):
                 backbone(inputs)
                 backbone.calibrate()
+                spread.add({name: backbone.decisions.gate_logits[name] for name, gate in backbone.gates().items()
+                            if gate.open_probability == 'calibrated'})
         model.train()
 
 

@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor
 
+from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 from ..layers.global_mean import global_mean
 from ..registry import HOOKS
 from .attach import Attachment, attach
@@ -19,16 +20,19 @@ class DynamicModelHook(Hook):
     """Adds losses on the backbone's decisions to any model, and reports what is decided.
 
     - The loss dict gains the losses and the open rate of the global batch.
-    - Every ``interval`` iterations the open rate of each block goes to the log and to the
-      visualizer's back ends (``open_rate/<block>``).
-    - A gate that has been stuck open or shut, against its target, is named in a warning.
+    - Every ``interval`` iterations the open rate of each block, and how far the open probability
+      of its gate spreads over the images of a batch, go to the log and to the visualizer's back
+      ends (``open_rate/<block>``, ``open_probability_std/<block>``).
+    - A gate that has been stuck open or shut, against its target, or that says about the same of
+      every image, is named in a warning.
     - A loss that is not finite stops the training; the last checkpoint stays as it is.
     - The losses' moving windows are kept in the checkpoint.
 
     Args:
         losses: Configs of the losses, such as ``dict(type='mmdyn.TargetRateLoss')``.
         interval: Iterations between two reports of the blocks' open rates.
-        stuck_after: Iterations after which a gate that never changed counts as stuck.
+        stuck_after: Iterations after which a gate that never changed counts as stuck, and one whose
+            open probability did not spread as constant.
     """
 
     priority = 'ABOVE_NORMAL'  # before EMAHook, which averages what this one updates
@@ -45,8 +49,9 @@ class DynamicModelHook(Hook):
         self.interval = interval
         self.stuck_after = stuck_after
         self.attachment: Optional[Attachment] = None
-        self._open_rates = _Running()
-        self._since_change = _Running()
+        self._open_rates, self._spreads = _Running(), GateSpread()
+        self._since_change, self._spreads_since = _Running(), GateSpread()
+        self._constant: list[str] = []
 
     def before_run(self, runner) -> None:
         """Attaches the losses to the unwrapped model."""
@@ -70,21 +75,27 @@ class DynamicModelHook(Hook):
                 continue
             backbone.decisions = backbone.decisions.detach()
             if backbone.decisions.gates:
-                self._open_rates.add(backbone.decisions.gates)
-                self._since_change.add(backbone.decisions.gates)
+                for rates in (self._open_rates, self._since_change):
+                    rates.add(backbone.decisions.gates)
+                for spreads in (self._spreads, self._spreads_since):
+                    spreads.add(backbone.decisions.gate_logits)
         if self.every_n_train_iters(runner, self.interval):
             self._report(runner)
         if self.every_n_train_iters(runner, self.stuck_after):
             self._warn_about_stuck_gates(runner)
+            self._warn_about_constant_gates(runner)
 
     def _report(self, runner) -> None:
-        rates = self._open_rates.take()
+        rates, spreads = self._open_rates.take(), self._spreads.take(all_ranks=True)
         if not rates:
             return
-        listing = '  '.join(f'{name} {rate:.2f}' for name, rate in rates.items())
-        runner.logger.info(f'open rates: {listing}')
-        runner.visualizer.add_scalars({f'open_rate/{name}': rate for name, rate in rates.items()},
-                                      step=runner.iter + 1)
+        listing = '  '.join(f'{name} {rate:.2f}' + (f' ({spreads[name]:.4f})' if name in spreads else '')
+                            for name, rate in rates.items())
+        meaning = ' (in brackets: spread of the open probability over images)' if spreads else ''
+        runner.logger.info(f'open rates{meaning}: {listing}')
+        scalars = {f'open_rate/{name}': rate for name, rate in rates.items()}
+        scalars.update((f'open_probability_std/{name}', spread) for name, spread in spreads.items())
+        runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
 
     def _warn_about_stuck_gates(self, runner) -> None:
         rates = self._since_change.take()
@@ -96,6 +107,12 @@ class DynamicModelHook(Hook):
                         f'The gate of {name} has been {"open" if rate else "shut"} for every image '
                         f'of the last {self.stuck_after} iterations; its target rate is {target}. '
                         'A larger loss_weight, or a lower learning rate, may free it.')
+
+    def _warn_about_constant_gates(self, runner) -> None:
+        constant = constant_gates(self._spreads_since.take(all_ranks=True))
+        if constant and constant != self._constant:  # said again when there are others
+            runner.logger.warning(f'{say_constant(constant)} That was so over the last {self.stuck_after} iterations.')
+        self._constant = constant
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keeps the losses' state in the checkpoint."""

@@ -4,7 +4,7 @@ from typing import Any, Optional
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
-from ..backbones.aig_backbone import AIGBackbone
+from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.gate import check_number
 from ..registry import HOOKS
 
@@ -60,7 +60,7 @@ class GateScheduleHook(Hook):
         value = self.value_at(runner.iter / runner.max_iters)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for module in model.modules():
-            if isinstance(module, AIGBackbone):
+            if isinstance(module, DynamicBackbone):
                 if self.attribute == 'closing':
                     module.closing = value
                     continue

@@ -30,7 +30,7 @@ def run_on_open(function: Callable[[Tensor], Tensor], images: Tensor,
         return function(images), None
     if len(index) == 0:
         return None, index
-    return function(select(images, index)), index
+    return function(_select(images, index)), index
 
 
 def portions(images: Sequence[int], maps: Tensor) -> list[Sequence[int]]:
@@ -55,11 +55,10 @@ def gather(maps: Tensor, images: Sequence[int]) -> Tensor:
     first, last = images[0], images[-1]
     if last - first + 1 == len(images):
         return maps[first:last + 1]
-    return select(maps, torch.tensor(images, device=maps.device))
+    return _select(maps, torch.tensor(images, device=maps.device))
 
 
-def select(images: Tensor, index: Tensor) -> Tensor:
-    """(N, ...) -> (M, ...), those of an (M,) index, in the memory format that they have."""
+def _select(images: Tensor, index: Tensor) -> Tensor:
     if images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last):
         # `index_select` alone would bring them into the other memory format.
         return images.permute(0, 2, 3, 1).index_select(0, index).permute(0, 3, 1, 2)

@@ -17,7 +17,8 @@ class Decisions:
     Attributes:
         sizes: (N, 2) valid height and width of each image in input pixels, padding left out.
         input_size: (H, W) of the padded input.
-        gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs.
+        gates: block name (``layer1.0``) -> (N,) decisions, 1 = the block runs (of a wired stage: unless no edge into it
+            is open).
         gate_logits: block name -> (N,) logits of the open probability.
         gate_features: block name -> (N, channels), what confidence gates classified.
         adjacency: stage name (``layer1``) -> (N, n+1, n+1) edge weights, strictly upper

@@ -51,7 +51,7 @@ class ForwardPass:
                  open_images: int = 0) -> None:
         self.exploration = exploration
         self.open_images = open_images
-        self._images = len(images)
+        self._all_open = 0 < open_images == len(images)
         self.input_size = (images.shape[2], images.shape[3])
         self.skips = skips
         self.forced = forced
@@ -60,8 +60,8 @@ class ForwardPass:
         self._observed = observed
         self._reads_values = not training and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
-        sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
-        self.decisions = Decisions(sizes[open_images:] if open_images else sizes, self.input_size, target_rates)
+        self._sizes = _full_sizes(images) if self._unpadded else valid_sizes(images)
+        self.decisions = Decisions(self._sizes[open_images:] if open_images else self._sizes, self.input_size, target_rates)
         self._sizes_on_host: Optional[list[list[int]]] = None
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
@@ -97,7 +97,7 @@ class ForwardPass:
         if not self._reads_values:
             return weighted_pool(features, self.pooling_weights((features.shape[2], features.shape[3])))
         if self._sizes_on_host is None:
-            self._sizes_on_host = self.decisions.sizes.tolist()
+            self._sizes_on_host = self._sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]
         (height, width), feature_size = self.input_size, features.shape[2:]
         cells = [[-(-h * feature_size[0] // height), -(-w * feature_size[1] // width)] for h, w in sizes]
@@ -108,7 +108,7 @@ class ForwardPass:
         if self._unpadded or self._reads_values:
             return None
         if feature_size not in self._weights:
-            cells = valid_cells(self.decisions.sizes, self.input_size, feature_size)
+            cells = valid_cells(self._sizes, self.input_size, feature_size)
             self._weights[feature_size] = pooling_weights(cells, feature_size)
         return self._weights[feature_size]
 
@@ -126,12 +126,15 @@ class ForwardPass:
         Raises:
             ValueError: If decisions are forced and of another number of images.
         """
-        if self.open_images == self._images:
+        return None if self._all_open else self.decide_from(name, gate, self.pool(x))
+
+    def decide_from(self, name: str, gate: BaseGate, pooled: Tensor) -> Optional[Tensor]:
+        """:meth:`decide` from the average of the block's input, (N, C)."""
+        if self._all_open:
             return None
         gates = list(self.decisions.gates.values())
         before = gates[-1] if gates else None
-        asked = x[self.open_images:] if self.open_images else x
-        decision, logit, features = ask(gate, self.pool(asked), before)
+        decision, logit, features = ask(gate, pooled[self.open_images:] if self.open_images else pooled, before)
         if self.forced is not None:
             decision = self._force(name, decision)
         self.decisions.gates[name] = decision
@@ -142,7 +145,7 @@ class ForwardPass:
 
     def follow(self, name: str, leader: str) -> Optional[Tensor]:
         """What the gate of another block has decided, for a block of the same group; as :meth:`decide`."""
-        if self.open_images == self._images:
+        if self._all_open:
             return None
         decision = self.decisions.gates[name] = self.decisions.gates[leader]
         return self._of_all_images(decision)
@@ -155,12 +158,20 @@ class ForwardPass:
             forced = torch.full_like(decision, float(self.forced == 'open'))
         elif name in self.forced:
             forced = self.forced[name].to(decision)
+            if not forced.dim():  # the same for all images
+                forced = forced.expand_as(decision)
             if forced.shape != decision.shape:
                 raise ValueError(f'forced decisions of block {name!r} must have shape '
                                  f'{tuple(decision.shape)} for this batch, got {tuple(forced.shape)}')
         else:
             return decision
-        return straight_through(forced, decision)
+        # A value that asks for its own gradient gets it; others let the gate learn.
+        return forced if forced.requires_grad else straight_through(forced, decision)
+
+    def keep_adjacency(self, stage: str, adjacency: Tensor) -> None:
+        """Keeps the (N, n+1, n+1) adjacency of a wired stage, of the images after the open ones."""
+        if not self._all_open:
+            self.decisions.adjacency[stage] = adjacency[self.open_images:] if self.open_images else adjacency
 
     def forced_adjacency(self, stage: str, images: int) -> Optional[Tensor]:
         """(1 or N, n+1, n+1): what a wired stage is to use instead of its routers' decisions, if anything.

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from ..functional.gumbel import gumbel_gate, logistic_noise, open_logit
 from ..functional.quantile import upper_quantile
+from .feature_norm import NORMS, normalise
 from .global_mean import global_mean
 
 POLICIES = ('argmax', 'sample', 'expected')
 ESTIMATORS = ('straight_through', 'reinmax', 'taught')
-NORMS = {'LN': nn.LayerNorm, 'BN': nn.BatchNorm1d, None: nn.Identity}
 MAX_HIDDEN_CHANNELS = 65536  # more is a slip of the pen, which would otherwise end in an allocator's words
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
@@ -189,7 +189,7 @@ class Gate(BaseGate):
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
         with torch.autocast(pooled.device.type, enabled=False):
-            hidden = torch.relu(self._normalise(self.fc1(_finite(pooled, self.fc1))))
+            hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
             return GateOutput(self._sample(logit) if self.training else self._evaluate(logit), logit)
 
@@ -198,14 +198,6 @@ class Gate(BaseGate):
             return gumbel_gate(logit, self.temperature, self.noise, reinmax=self.estimator == 'reinmax')
         above = logit.detach() - self.quantile
         return (above + self.noise * logistic_noise(above) > 0).to(logit.dtype)
-
-    def _normalise(self, hidden: Tensor) -> Tensor:
-        # One image has no batch statistics: normalise it by the running ones.
-        if self.norm.training and len(hidden) == 1 and type(self.norm) is nn.BatchNorm1d:
-            norm = self.norm
-            return nn.functional.batch_norm(hidden, norm.running_mean, norm.running_var,
-                                            norm.weight, norm.bias, eps=norm.eps)
-        return self.norm(hidden)
 
 
 class ConfidenceGate(BaseGate):

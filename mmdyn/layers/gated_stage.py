@@ -1,5 +1,6 @@
 """Stages whose blocks a gate opens or closes, image by image (ConvNet-AIG)."""
 from functools import partial
+from itertools import compress
 from typing import Iterable, Optional
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ..functional.gumbel import straight_through
-from .conditional import gather, portions, run_on_open, select
+from .conditional import gather, portions, run_on_open
 from .extension import Extension
 from .forward_pass import ForwardPass, require_pass
 from .gate import BaseGate
@@ -105,17 +106,25 @@ def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: 
         decision = straight_through(decision, torch.where(is_open, decision, decision / exploration))
     else:
         runs = is_open
-    index = runs.nonzero().flatten()
-    if len(index) == len(x):
+    running = runs.tolist()
+    if all(running):
         return _run_masked(residual, x, decision)
-    shortcut = residual.shortcut(x)
-    closed = shortcut if residual.projection is None else residual.activate(shortcut.clone())
-    if len(index) == 0:
-        return _with_zero_gradients(closed, [decision, *residual.block.parameters()])
-    inputs = select(x, index), select(shortcut, index), decision[index]
+    # Views that are put together again: their gradients are views too, and nothing is summed or filled with zeros.
+    images = x.split(1)
+    shortcuts = images if residual.projection is None else residual.shortcut(x).split(1)
+    closed = [image for image, runs_now in zip(shortcuts, running) if not runs_now]
+    if residual.projection is not None:
+        closed = residual.activate(torch.cat(closed)).split(1)
+    if not any(running):
+        return _with_zero_gradients(torch.cat(closed), [decision, *residual.block.parameters()])
+    x, decision = (torch.cat(list(compress(parts, running))) for parts in (images, decision.split(1)))
+    shortcut = x if residual.projection is None else torch.cat(list(compress(shortcuts, running)))
     run = partial(_add_branch, residual)
-    ran = checkpoint(run, *inputs, use_reentrant=False) if residual.recomputes(x) else run(*inputs)
-    return closed.index_copy(0, index, ran.to(closed.dtype))
+    if residual.recomputes(x):
+        run = partial(checkpoint, run, use_reentrant=False)
+    ran = run(x, shortcut, decision)
+    sources = iter(ran.to(closed[0].dtype).split(1)), iter(closed)
+    return torch.cat([next(sources[not runs_now]) for runs_now in running])
 
 
 def _with_zero_gradients(x: Tensor, unused: Iterable[Tensor]) -> Tensor:

@@ -4,7 +4,7 @@ from typing import Optional, Sequence
 import torch
 from torch import Tensor
 
-from .conditional import gather, portion_size
+from .conditional import gather, portion_size, portions
 from .node_maps import flatten, unflatten, write_sum
 from .residual import Residual
 from .workspace import Workspace
@@ -36,6 +36,7 @@ class LiveMaps:
         self._flat: list[Tensor] = []  # of each node (M, C * H * W)
         self._rows: list[dict[int, int]] = []  # of each node: image -> its row
         self._images = list(range(len(adjacency)))
+        self._runs = [True] * len(adjacency)  # of each of these, whether the block's branch runs
 
     @property
     def images(self) -> list[int]:
@@ -46,6 +47,8 @@ class LiveMaps:
         """Runs node i on what it reads, (M, C, H, W) for the images that it is alive for: (M, C', H', W')."""
         if i > 0 and not len(x):
             return self._allocate(i, x, 0)  # dead for all images
+        if not all(self._runs):
+            return self._run_some(i, residual, x)
         whole = i == 0 or self.whole_blocks
         y: Optional[Tensor] = None
         done = 0
@@ -57,6 +60,15 @@ class LiveMaps:
             write_sum(y[done:done + len(part)], branch, shortcut, rectify=whole and residual.activation is not None)
             done += len(part)
         return y
+
+    def _run_some(self, i: int, residual: Residual, x: Tensor) -> Tensor:
+        """A whole block whose gate is shut for some images: it hands on what it reads of them."""
+        y = self._allocate(i, x, len(x))
+        y.copy_(x)
+        for rows in portions([row for row, runs in enumerate(self._runs) if runs], x):
+            branch = residual.branch(gather(x, rows))
+            y.index_add_(0, torch.tensor(rows, device=y.device), branch.to(y.dtype))
+        return residual.activate(y)
 
     def _allocate(self, i: int, like: Tensor, number: int) -> Tensor:
         if self._buffer is None:
@@ -76,10 +88,24 @@ class LiveMaps:
         """Has node i's output be what a hook has made of it."""
         self._flat[i] = flatten(y, self.channels_last)
 
-    def read(self, j: int) -> Tensor:
-        """(M, C, H, W): what node j reads, for the M images that it is alive for; may lie in the buffer."""
-        weights = self.adjacency[:, :j, j].tolist()
-        self._images = [n for n, row in enumerate(weights) if any(row)]
+    def read(self, j: int, *, gate: Optional[Tensor], scale: Optional[Tensor]) -> Tensor:
+        """What node j reads, for the M images that it is alive for.
+
+        Args:
+            j: The node.
+            gate: (N,), whether its gate is open. A branch whose gate is shut is dead, a whole block hands on what it reads.
+            scale: (N,), what all that it reads is multiplied by, if its column is bounded.
+
+        Returns:
+            (M, C, H, W); may lie in the buffer.
+        """
+        columns = _scaled(self.adjacency[:, :j, j], scale)
+        if gate is not None:
+            columns = torch.cat([columns, gate[:, None].to(columns.dtype)], dim=1)
+        weights = columns.tolist()  # once for both
+        is_open = [bool(row.pop()) for row in weights] if gate is not None else [True] * len(weights)
+        self._images = [n for n, row in enumerate(weights) if any(row) and (is_open[n] or self.whole_blocks)]
+        self._runs = [is_open[n] for n in self._images]
         return self._read(weights, self._images)
 
     def _read(self, weights: list[list[float]], images: Sequence[int]) -> Tensor:
@@ -95,9 +121,9 @@ class LiveMaps:
             self._accumulate(n, weights[n], out)
         return self._rectified(flat)
 
-    def read_output(self) -> Tensor:
-        """(N, C, H, W): the stage's output. The other maps are given back."""
-        weights = self.adjacency[:, :-1, -1].tolist()
+    def read_output(self, *, scale: Optional[Tensor]) -> Tensor:
+        """(N, C, H, W): the stage's output, scaled as in :meth:`read`. The other maps are given back."""
+        weights = _scaled(self.adjacency[:, :-1, -1], scale).tolist()
         images, last = range(len(weights)), self._flat[-1]
         # In place in the last node's output, unless a hook may have kept it.
         if self.workspace is not None and len(last) == len(weights) and any(row[-1] for row in weights):
@@ -131,3 +157,7 @@ class LiveMaps:
                 keep = True
         if total is not out:
             out.copy_(total)
+
+
+def _scaled(columns: Tensor, scale: Optional[Tensor]) -> Tensor:
+    return columns if scale is None else columns * scale[:, None]

@@ -54,6 +54,8 @@ class NodeMaps:
         self.group = nodes + 1
         self._ran: Optional[Tensor] = None  # the last node's output
         self._pooled: Optional[Tensor] = None  # and its average
+        self._gate: Optional[Tensor] = None  # of the node that runs next
+        self._scales: dict[int, Tensor] = {}  # vertex -> what all that it reads is multiplied by
         self._ahead: dict[int, Tensor] = {}  # first node of a group -> what its nodes read from outside of it
         self._recomputed: dict[int, Tensor] = {}
         self._exchange: dict[str, Tensor] = {}
@@ -78,6 +80,8 @@ class NodeMaps:
                 features = residual.first_conv(x)
         if not self.with_cp:
             branch = residual.branch_after_first_conv(features)
+        if self._gate is not None:
+            branch, self._gate = branch * self._gate.to(branch.dtype)[:, None, None, None], None
         if self.with_cp and has_shortcut and residual.projection is not None:
             shortcut = checkpoint(residual.shortcut, x, use_reentrant=False)
         else:
@@ -91,7 +95,8 @@ class NodeMaps:
         """(N, C): averages of what the last block returned, which a hook may have replaced."""
         return self.forward_pass.pool(y) if self._pooled is None or y is not self._ran else self._pooled
 
-    def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor]) -> tuple[Tensor, Tensor]:
+    def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor], *, gate: Optional[Tensor],
+             scale: Optional[Tensor]) -> tuple[Tensor, Tensor]:
         """What vertex j reads; vertex n is the stage's output.
 
         Args:
@@ -99,6 +104,8 @@ class NodeMaps:
             y: The output of node j-1, as its block returned it. A hook may have replaced it.
             row: (N, n-j+1), the weights of its edges, with their gradient.
             link: From reading for the vertex before, if there is one.
+            gate: (N,), what the branch of node j is multiplied by, if it is a whole block with a gate.
+            scale: (N,), what all that it reads is multiplied by, if its column is bounded.
 
         Returns:
             x_j (N, C, H, W), and the link.
@@ -107,7 +114,10 @@ class NodeMaps:
             self.maps = self.maps.clone()  # the backward pass needs what the node itself has computed, too
             self.output(j - 1).copy_(y.detach())
         self._ran = self._pooled = None  # or they would hold the graph that holds this
-        x, link = Aggregate.apply(self, j, y, row, link)
+        self._gate = gate
+        if scale is not None:
+            self._scales[j] = scale.detach()
+        x, link = Aggregate.apply(self, j, y, row, link, scale)
         if j == self.nodes:
             self._ahead.clear()
             del self.forward_pass  # whose decisions hold the graph, too
@@ -133,10 +143,16 @@ class NodeMaps:
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         x = torch.empty(self.shape, dtype=self.maps.dtype, device=self.maps.device, memory_format=memory_format)
         flat = flatten(x, self.channels_last)
+        self._aggregate(j, flat)
+        if j in self._scales:
+            flat.mul_(self._scales[j][:, None])
+        return x
+
+    def _aggregate(self, j: int, flat: Tensor) -> None:
         start = j - j % self.group if j < self.nodes else 0
         if start == 0:
             aggregate(self.maps[:j], self.adjacency[:, :j, j], out=flat)
-            return x
+            return
         if start not in self._ahead:
             weights = self.adjacency[:, :start, start:min(start + self.group, self.nodes)]
             self._ahead = {start: aggregate_for_all(self.maps[:start], weights)}
@@ -144,7 +160,6 @@ class NodeMaps:
             flat.copy_(self._ahead[start][:, 0])
         else:
             aggregate(self.maps[start:j], self.adjacency[:, start:j, j], out=flat).add_(self._ahead[start][:, j - start])
-        return x
 
     def forgetting(self, j: int, x: Tensor) -> AbstractContextManager:
         """Whatever saves x_j for its backward pass within this context does not: it gets it computed again."""
@@ -217,7 +232,7 @@ class Store(Function):
 
 
 class Aggregate(Function):
-    """What vertex j reads, ``sum_i A_ij y_i``: (maps, j, y, row, link) -> x_j, link.
+    """What vertex j reads, ``s_j * sum_i A_ij y_i``: (maps, j, y, row, link, scale or None) -> x_j, link.
 
     Of the j outputs that it reads, autograd sees the last one alone, y_{j-1}. That one cannot have other readers later
     than x_n and earlier than x_j, and the backward pass visits readers from x_n to x_j. So here is the place where all
@@ -225,24 +240,27 @@ class Aggregate(Function):
     adjacency, are their dot products with it.
 
     The gradients of the readers pass from one of these functions to the one before it as the gradient of the link, which
-    is (n, N, C * H * W) and has no values: entry k is the gradient of x_{k+1}. Each backward pass makes them anew.
+    is (n, N, C * H * W) and has no values: entry k is the gradient of x_{k+1} / s_{k+1}. Each backward pass makes them
+    anew.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: NodeMaps, j: int, y: Tensor, row: Tensor, link: Optional[Tensor]) -> tuple:
+    def forward(ctx: Any, maps: NodeMaps, j: int, y: Tensor, row: Tensor, link: Optional[Tensor],
+                scale: Optional[Tensor]) -> tuple:
         ctx.set_materialize_grads(False)
         ctx.j, ctx.nodes, ctx.group, ctx.adjacency = j, maps.nodes, maps.group, maps.adjacency
         ctx.shape, ctx.channels_last = maps.shape, maps.channels_last
         ctx.exchange, ctx.dtypes, ctx.workspace = maps._exchange, (y.dtype, row.dtype), maps.workspace
         # Not on `ctx` itself: so autograd frees the maps once they are used, and whoever counts what is kept sees them.
-        ctx.save_for_backward(maps.maps.data)
+        ctx.save_for_backward(maps.maps.data, scale)
         return maps.aggregated(j), maps.maps.new_zeros(()).expand(maps.maps.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, of_x: Optional[Tensor], of_readers: Optional[Tensor]) -> tuple:
-        maps, = ctx.saved_tensors
+        maps, scale = ctx.saved_tensors
         i = ctx.j - 1
+        of_scale = None
         begins = of_readers is None  # the first of its stage in this backward pass; as a rule that of the output
         if begins:
             of_readers = ctx.workspace.take(maps, maps.shape)
@@ -254,12 +272,15 @@ class Aggregate(Function):
             of_readers[i].zero_()
         else:
             of_readers[i].copy_(flatten(of_x, ctx.channels_last))
+            if scale is not None:
+                of_scale = (edge_dots(maps[:ctx.j], of_readers[i]) * ctx.adjacency[:, :ctx.j, ctx.j]).sum(dim=1)
+                of_readers[i].mul_(scale[:, None])
         of_y, of_row = _gradients(ctx, maps, of_readers, i, begins)
         if i == 0:
             ctx.exchange.clear()
             ctx.workspace.give(of_readers)
         return (None, None, unflatten(of_y, ctx.shape, ctx.channels_last).to(ctx.dtypes[0]), of_row.to(ctx.dtypes[1]),
-                of_readers if ctx.needs_input_grad[4] else None)
+                of_readers if ctx.needs_input_grad[4] else None, None if of_scale is None else of_scale.to(scale.dtype))
 
 
 def _gradients(ctx: Any, maps: Tensor, of_readers: Tensor, i: int, begins: bool) -> tuple[Tensor, Tensor]:

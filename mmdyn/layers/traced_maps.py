@@ -27,19 +27,26 @@ class TracedMaps:
         self.rectify_inputs = rectify_inputs
         self._outputs: list[Tensor] = []
         self._rows: list[Tensor] = []
+        self._gate: Optional[Tensor] = None
 
     def run_node(self, i: int, residual: Residual, x: Tensor) -> Tensor:
         """Runs node i: (N, C, H, W) -> (N, C', H', W')."""
         branch = residual.branch(x)
         if i > 0 and not self.whole_blocks:
             return branch
+        if self._gate is not None:
+            branch = branch * self._gate.to(branch.dtype)[:, None, None, None]
         return residual.activate(branch + residual.shortcut(x) if residual.has_shortcut else branch)
 
-    def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor]) -> tuple[Tensor, None]:
+    def read(self, j: int, y: Tensor, row: Tensor, link: Optional[Tensor], *, gate: Optional[Tensor],
+             scale: Optional[Tensor]) -> tuple[Tensor, None]:
         """What vertex j reads, from the outputs and rows that were given so far."""
+        self._gate = gate
         self._outputs.append(y)
         self._rows.append(row)
         edges = torch.stack([row[:, j - i - 1] for i, row in enumerate(self._rows)], dim=1)
         weights = straight_through(self.adjacency[:, :j, j], edges)
         x = aggregate(torch.stack(self._outputs).flatten(2), weights).view(y.shape)
+        if scale is not None:
+            x = x * scale.to(x.dtype)[:, None, None, None]
         return torch.relu(x) if self.rectify_inputs else x, None

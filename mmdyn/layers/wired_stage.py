@@ -55,11 +55,13 @@ class WiredStage(Extension):
     Attributes:
         whole_blocks: Whether a node is a whole block, or its branch alone. The edges of branches are their shortcuts,
             and their last activation moves onto what they read.
+        column_bound: The most that a vertex may read in total, or None.
         workspace: Memory that is used again by the next forward, on CPUs.
     """
 
     prefix = 'Wired'
     whole_blocks: bool
+    column_bound: Optional[float] = None
     workspace: Workspace
 
     def forward(self, x: Tensor, *, forward_pass: Optional[ForwardPass] = None) -> Tensor:
@@ -70,12 +72,13 @@ class WiredStage(Extension):
         """
         forward_pass = require_pass(forward_pass, f'the wired stage {self.name_in_backbone!r}')
         wiring = Wiring(len(self), x, forward_pass.threshold,
-                        forward_pass.forced_adjacency(self.name_in_backbone, len(x)))
+                        forward_pass.forced_adjacency(self.name_in_backbone, len(x)),
+                        whole_blocks=self.whole_blocks, column_bound=self.column_bound)
         if forward_pass.skips and not torch.is_grad_enabled():
             out = self._run_live(x, forward_pass, wiring)
         else:
             out = self._run_all(x, forward_pass, wiring)
-        forward_pass.decisions.adjacency[self.name_in_backbone] = wiring.adjacency()
+        forward_pass.keep_adjacency(self.name_in_backbone, wiring.adjacency())
         return out
 
     @property
@@ -84,23 +87,29 @@ class WiredStage(Extension):
         return Residual(self[1]).activation is not None and not self.whole_blocks
 
     def _run_all(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
-        """Every node runs for every image, and liveness multiplies: training, and the reference at evaluation."""
+        """Every node runs for every image, and decisions multiply: training, and the reference at evaluation."""
         options = dict(whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs)
         if is_traced():
-            return self._run_nodes(x, wiring, TracedMaps(wiring.values, forward_pass, **options))
+            return self._run_nodes(x, forward_pass, wiring, TracedMaps(wiring.values, forward_pass, **options))
         maps = NodeMaps(len(self), wiring.values, forward_pass, with_cp=self[0].with_cp, observed=is_observed(self),
                         workspace=self.workspace, **options)
         # The compiler of PyTorch 2.1, which a stage stops, would take up parts of what follows again.
-        return torch.compiler.disable(self._run_nodes)(x, wiring, maps)
+        return torch.compiler.disable(self._run_nodes)(x, forward_pass, wiring, maps)
 
-    def _run_nodes(self, x: Tensor, wiring: Wiring, maps: Union[NodeMaps, TracedMaps]) -> Tensor:
+    def _run_nodes(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring,
+                   maps: Union[NodeMaps, TracedMaps]) -> Tensor:
         link: Optional[Tensor] = None
+        averages: list[Tensor] = []
         for i, block in enumerate(self):
             y = block(x, maps=maps)
-            row = wiring.decide(i, block.router(maps.pool(y)))
+            averages.append(maps.pool(y))
+            row = wiring.decide(i, block.router(averages[i]))
             if i == len(self) - 1:
                 wiring.decide_output()
-            x, link = maps.read(i + 1, y, row, link)
+            else:
+                self._decide_gate(i + 1, averages, forward_pass, wiring)
+            x, link = maps.read(i + 1, y, row, link, gate=wiring.gates.get(i + 1) if self.whole_blocks else None,
+                                scale=wiring.scales.get(i + 1))
         return x
 
     def _run_live(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
@@ -108,21 +117,48 @@ class WiredStage(Extension):
         # What a hook keeps must not be overwritten by the next forward.
         maps = LiveMaps(len(self), wiring.values, whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs,
                         workspace=None if is_observed(self) else self.workspace)
+        gated = any(hasattr(block, 'gate') for block in self)
+        averages: list[Tensor] = []
         for i, block in enumerate(self):
             if i > 0:
-                x = maps.read(i)
+                self._decide_gate(i, averages, forward_pass, wiring)
+                x = maps.read(i, gate=wiring.gates.get(i), scale=wiring.scales.get(i))
             y = block(x, maps=maps)
             maps.replace(i, y)
-            wiring.decide(i, self._route(block.router, y, forward_pass, maps.images, len(wiring.values)))
+            if gated:  # the gates ahead read averages of all images, so the routers may as well
+                averages.append(_average(block.router, y, forward_pass, maps.images, len(wiring.values)))
+                weights = block.router(averages[i])
+            else:
+                weights = _route(block.router, y, forward_pass, maps.images, len(wiring.values))
+            wiring.decide(i, weights)
         wiring.decide_output()
-        return maps.read_output()
+        return maps.read_output(scale=wiring.scales.get(len(self)))
 
-    def _route(self, router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:
-        """(N, edges) weights; what is dead has none."""
-        if len(images) == number:
-            return router(forward_pass.pool(y))
-        weights = router.weight.new_zeros(number, router.out_features)
-        if images:
-            index = torch.tensor(images, device=y.device)
-            weights.index_copy_(0, index, router(forward_pass.pool(y, images)).to(weights.dtype))
-        return weights
+    def _decide_gate(self, i: int, averages: list[Tensor], forward_pass: ForwardPass, wiring: Wiring) -> None:
+        """Lets the gate of node i, if it has one, decide from the average of what the node would read."""
+        block = self[i]
+        if hasattr(block, 'gate'):
+            gate = forward_pass.decide_from(block.name_in_backbone, block.gate, wiring.average(i, averages))
+            if gate is not None:
+                wiring.gates[i] = gate
+
+
+def _route(router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:
+    """(N, edges) weights; what is dead has none, and its router does not run."""
+    if not images:
+        return router.bias.new_zeros(number, router.out_features)
+    return _spread(router(forward_pass.pool(y, images)), images, number)
+
+
+def _average(router: Router, y: Tensor, forward_pass: ForwardPass, images: list[int], number: int) -> Tensor:
+    """(N, C) averages of a node's output, 0 where it is dead."""
+    if not images:
+        return router.bias.new_zeros(number, router.in_features)
+    return _spread(forward_pass.pool(y, images), images, number)
+
+
+def _spread(values: Tensor, images: list[int], number: int) -> Tensor:
+    """(M, ...) of some images -> (N, ...), 0 for the others."""
+    if len(images) == number:
+        return values
+    return values.new_zeros(number, *values.shape[1:]).index_copy(0, torch.tensor(images, device=values.device), values)

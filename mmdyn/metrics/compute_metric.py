@@ -104,8 +104,7 @@ def _record(sample: dict, labels: Optional[np.ndarray], boxes: Optional[np.ndarr
         target_rates=dict(decisions.target_rates),
         adjacency={stage: value[0].detach().cpu().numpy()
                    for stage, value in decisions.adjacency.items()},
-        open_probabilities={name: logit[0].double().sigmoid().item()
-                            for name, logit in decisions.gate_logits.items()},
+        gate_logits={name: logit[0].item() for name, logit in decisions.gate_logits.items()},
         labels=labels,
         areas=None if boxes is None else (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
 

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any, Optional, Sequence
 
 import numpy as np
+import torch
 
 from ..cost import ImageCost
+from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 
 FORMAT = 'mmdyn.compute'
 FORMAT_VERSION = 1
 PERCENTILES = (5, 50, 95)
-# A gate whose open probability spreads by less than this over the images decides by differences that mean nothing. Trained
-# gates that were constants spread by 0.0003 to 0.0044.
-LEAST_SPREAD = 0.01
 # COCO's: areas in pixels, lower bound included.
 OBJECT_SIZES = {'small': (0, 32**2), 'medium': (32**2, 96**2), 'large': (96**2, float('inf'))}
 
@@ -33,7 +32,7 @@ class ImageRecord:
         adjacency: Stage name -> (n+1, n+1) edge weights.
         labels: (K,) classes of the ground truth, or None where there is none.
         areas: (K,) areas of the ground truth's boxes in pixels, or None.
-        open_probabilities: Block name -> what its gate gave as the probability that it opens.
+        gate_logits: Block name -> logit of the probability with which its gate opens.
     """
 
     image: Any
@@ -45,7 +44,7 @@ class ImageRecord:
     adjacency: dict[str, np.ndarray]
     labels: Optional[np.ndarray] = None
     areas: Optional[np.ndarray] = None
-    open_probabilities: dict[str, float] = field(default_factory=dict)
+    gate_logits: dict[str, float] = field(default_factory=dict)
 
     def count_objects(self) -> dict[str, int]:
         """Object size -> number of objects."""
@@ -67,7 +66,7 @@ class Summary:
         edge_rates: Stage name -> (n+1, n+1) shares of the images for which an edge was open.
         groups: Class name or object size -> mean GMACs of the images that hold such an object,
             and their number.
-        spreads: Block name -> standard deviation of its gate's open probability over the images.
+        spreads: Block name -> standard deviation of its gate's open probability over the images; of one image, nothing.
     """
 
     images: int
@@ -79,11 +78,6 @@ class Summary:
     edge_rates: dict[str, list[list[float]]]
     groups: dict[str, tuple[float, int]] = field(default_factory=dict)
     spreads: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def constant_gates(self) -> list[str]:
-        """The blocks whose gates say about the same of every image."""
-        return [name for name, spread in self.spreads.items() if spread < LEAST_SPREAD and self.images > 1]
 
     @property
     def open_rate(self) -> Optional[float]:
@@ -120,8 +114,6 @@ def summarise(records: Sequence[ImageRecord], classes: Optional[Sequence[str]] =
     edge_rates = {
         stage: np.mean([record.adjacency[stage] > 0 for record in records], axis=0).tolist()
         for stage in records[0].adjacency}
-    spreads = {name: float(np.std([record.open_probabilities[name] for record in records]))
-               for name in records[0].open_probabilities}
     groups = {}
     if classes is not None:
         for label, name in enumerate(classes):
@@ -139,7 +131,14 @@ def summarise(records: Sequence[ImageRecord], classes: Optional[Sequence[str]] =
         edge_rates=edge_rates,
         groups={name: (float(gmacs[held].mean()), sum(held))
                 for name, held in groups.items() if any(held)},
-        spreads=spreads)
+        spreads=_spreads(records))
+
+
+def _spreads(records: Sequence[ImageRecord]) -> dict[str, float]:
+    spread = GateSpread()
+    spread.add({name: torch.tensor([record.gate_logits[name] for record in records], dtype=torch.float64)
+                for name in records[0].gate_logits})
+    return spread.take()
 
 
 def table(summary: Summary) -> str:
@@ -156,11 +155,8 @@ def table(summary: Summary) -> str:
             target, spread = summary.target_rates.get(name), summary.spreads.get(name)
             lines.append(f'  {name:<14}{rate:>7.3f}{"-" if target is None else f"{target:.3f}":>8}'
                          + ('' if spread is None else f'{spread:>9.4f}'))
-    if constant := summary.constant_gates:
-        lines.append(
-            f'The decisions of {", ".join(constant)} hardly depend on the image: the open probabilities that their gates '
-            f'give spread by less than {LEAST_SPREAD} (standard deviation over the images). Leaving a fixed choice of '
-            'blocks out for all images would do the same.')
+    if constant := constant_gates(summary.spreads):
+        lines.append(say_constant(constant) + ' Leaving a fixed choice of blocks out for all images would do the same.')
     for stage, rates in summary.edge_rates.items():
         open_edges, edges = sum(map(sum, rates)), len(rates) * (len(rates) - 1) // 2
         lines.append(f'edges of {stage}: {open_edges / edges:.1%} of {edges} open')

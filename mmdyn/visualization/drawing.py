@@ -150,7 +150,7 @@ def _legend(graph: InferenceGraph) -> list[Artist]:
     return [
         _dot(RUN, RUN, 'node that ran'),
         *[_dot(DARK, DARK, 'node that always runs')] * always,
-        _dot('white', FAINT, 'dead node: no open edge into it'),
+        _dot('white', FAINT, 'node that did not run'),
         Line2D([], [], color=edge_colour(0.9), lw=2.6, label='edge of high weight'),
         Line2D([], [], color=edge_colour(0.3), lw=1.0, label='edge of low weight'),
         Patch(fc='white', ec=FAINT, label='closed edge (white in the matrix)'),

@@ -36,6 +36,9 @@ def drawn_edges(adjacency: np.ndarray, few: int) -> list[tuple[int, int]]:
 def draw_wires(axes: Axes, stage: Stage, run_colour: str, *, few: int, room: int) -> None:
     """Nodes on a line and arcs above it, darker and wider the more an edge weighs.
 
+    A node that did not run is hollow. If it is dead, no arcs lead from it; a whole block whose gate is shut hands on what
+    it reads, and keeps them.
+
     Args:
         axes: To draw into.
         stage: A wired one.

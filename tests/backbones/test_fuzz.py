@@ -32,7 +32,9 @@ DG = dict(
     node=st.sampled_from(['branch', 'block']), edge_scale=st.floats(1.1, 4),
     threshold=st.one_of(st.none(), st.floats(0.01, 0.9), st.just('learnable'),
                         st.fixed_dictionaries(dict(init=st.floats(0.01, 0.9)))),
-    init=st.sampled_from([None, 'complete']))
+    init=st.sampled_from([None, 'complete']),
+    router=st.one_of(st.sampled_from(['linear', 'bias']), st.fixed_dictionaries({}, optional=dict(
+        norm=st.sampled_from(['LN', 'BN', None]), dynamic=st.floats(0.1, 10)))))
 COMMON = dict(with_cp=st.booleans(), norm_eval=st.booleans(), frozen_stages=st.integers(-1, 3))
 RESNET = COMMON | dict(style=st.sampled_from(['pytorch', 'caffe']), deep_stem=st.booleans(), avg_down=st.booleans(),
                        zero_init_residual=st.booleans())
@@ -76,8 +78,12 @@ BAD = {
     'DG': dict(
         node=['edge', None, 1, ['block']], edge_scale=NO_NUMBER + [0, math.inf, None],
         threshold=NO_NUMBER + [1e9, dict(start=0.1), dict(init='low'), dict(init=0)],
-        init=['random', 1, ['static']], execution=['fast', None, True]),
+        init=['random', 1, ['static']], execution=['fast', None, True],
+        router=['cubic', None, 1, ['bias'], dict(width=3), dict(norm='GN'), dict(norm=['LN']), dict(dynamic=0),
+                dict(dynamic='big')],
+        column_bound=NO_NUMBER + [0], node_gates=['yes', None, 1]),
 }
+BAD['DG'] |= {name: BAD['AIG'][name] for name in ('target_rates', 'gate', 'policy', 'open_probability')}
 
 
 @st.composite
@@ -94,6 +100,10 @@ def configs(draw: st.DrawFn) -> dict:
             number = sum(BLOCKS[config['depth']][:stages])
             config['target_rates'] = draw(st.lists(st.one_of(st.none(), st.just(1), RATE), min_size=number,
                                                    max_size=number))
+    if 'DG' in family and draw(st.booleans()):
+        config.update(draw(st.fixed_dictionaries(dict(node_gates=st.just(True)), optional=AIG)))
+    if config.get('node') == 'block' and draw(st.booleans()):
+        config['column_bound'] = draw(st.floats(1, 3))
     rates = config.get('target_rates')
     if config.get('open_probability') == 'calibrated' and (rates is None or isinstance(rates, list) and None in rates):
         config['target_rates'] = 0.5  # there is no share to be met without one

@@ -37,6 +37,9 @@ BACKBONES = {
     'dg-resnext': lambda: DGResNeXt(depth=50, base_channels=8, groups=2, norm_eval=False),
     'dg-regnet': lambda: DGRegNet(arch=ARCH, node='block'),
     'dg-mobilenet': lambda: DGMobileNetV2(widen_factor=0.25, norm_eval=False),
+    'dg-mobilenet-gates': lambda: DGMobileNetV2(widen_factor=0.25, node_gates=True, router='bias', **RATES),
+    'dg-resnet-block-gates': lambda: DGResNet(depth=18, base_channels=8, node='block', node_gates=True, column_bound=1.0,
+                                              router=dict(norm='BN', dynamic=1.0), **RATES),
 }
 
 

@@ -41,6 +41,11 @@ DG = [
     dict(type='mmdyn.DGResNeXt', depth=50, groups=4, base_width=4, **SMALL),
     dict(type='mmdyn.DGRegNet', arch='regnetx_400mf'),
     dict(type='mmdyn.DGMobileNetV2', widen_factor=0.5),
+    dict(type='mmdyn.DGMobileNetV2', widen_factor=0.5, node_gates=True),
+    dict(type='mmdyn.DGMobileNetV2', widen_factor=0.5, node='block', node_gates=True),
+    dict(type='mmdyn.DGResNet', depth=50, node_gates=True, router='bias', **SMALL,
+         target_rates=[1, .5, 1] + [1, .5, 1, .5] + [1, .5] * 3 + [1, .5, 1]),
+    dict(type='mmdyn.DGResNet', depth=50, node='block', column_bound=1.0, router=dict(norm='LN', dynamic=1.0), **SMALL),
 ]
 BATCH_SIZES = [(96, 64), (64, 64), (40, 90), (96, 20)]  # heights and widths of the four images
 
@@ -61,10 +66,8 @@ def padded_batch() -> torch.Tensor:
 def random_decisions(backbone, images: int) -> dict:
     """Gates or edges that are open at a random rate, all reachable combinations among them."""
     rate = torch.rand(()).item()
-    if hasattr(backbone, 'gates'):
-        return {name: (torch.rand(images) < rate).float() for name in backbone.gates()}
-    forced = {}
-    for name, stage in backbone.stages():
+    forced = {name: (torch.rand(images) < rate).float() for name in backbone.gates()}
+    for name, stage in backbone.stages() if hasattr(backbone, 'stages') else ():
         n = len(stage)
         matrix = (torch.rand(images, n + 1, n + 1) < rate) * torch.rand(images, n + 1, n + 1).triu(1)
         matrix[:, 0, n] += 0.5  # the output always has an input
@@ -102,7 +105,7 @@ def test_claimed_is_what_runs_for_random_decisions(patterns, config):
             assert claimed[n].macs == counted(backbone, images[n:n + 1, :, :height, :width])
 
 
-@pytest.mark.parametrize('config', [AIG[2], DG[1]], ids=['AIG', 'DG'])
+@pytest.mark.parametrize('config', [AIG[2], DG[1], DG[-4]], ids=['AIG', 'DG', 'DG with gates'])
 @torch.no_grad()
 def test_own_decisions_count_too(config):
     backbone = build(config)

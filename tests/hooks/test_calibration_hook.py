@@ -1,4 +1,6 @@
 """CalibrationHook: evaluation opens at the target rate, and the checkpoint knows it."""
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.registry import DATASETS
@@ -19,13 +21,16 @@ class BrightPictures(Pictures):
         self.images = self.images * 0.5 + 1
 
 
-def trained(tmp_path, **options):
+def trained(tmp_path, constant=(), **options):
     runner = toy_runner(tmp_path, BACKBONE, iters=4, hooks=[
         dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TargetRateLoss')]),
         dict(type='mmdyn.CalibrationHook', **options)])
     runner.model.init_weights()
-    for gate in runner.model.backbone.deciders():
-        torch.nn.init.normal_(gate.fc2.weight)  # gates that tell images apart
+    for name, gate in runner.model.backbone.gates().items():
+        if name not in constant:
+            torch.nn.init.normal_(gate.fc1.weight)
+            torch.nn.init.normal_(gate.fc2.weight)  # tells images apart
+            torch.nn.init.zeros_(gate.fc2.bias)
     runner.train()
     return runner
 
@@ -41,6 +46,15 @@ def test_evaluation_opens_at_the_target_rates(tmp_path):
     saved = torch.load(tmp_path / 'iter_4.pth', weights_only=False)['state_dict']
     for name, gate in backbone.gates().items():
         assert saved[f'backbone.{name}.gate.quantile'] == gate.quantile
+
+
+@pytest.mark.parametrize('constant', [[], ['layer1.0', 'layer1.1', 'layer2.0', 'layer2.1']])
+def test_gates_that_no_quantile_can_help_are_named_once(tmp_path, constant):
+    runner = trained(tmp_path, constant=constant, interval=1, num_batches=4)
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert log.count('Calibration cannot help there') == bool(constant)
+    if constant:
+        assert 'The decisions of layer1.0, layer1.1, layer2.0, layer2.1 hardly depend on the image' in log
 
 
 def test_training_goes_on_in_training_mode(tmp_path):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import SMALL_AIG, KeepSamples, toy_runner
+from toy import SMALL_AIG, KeepSamples, Pictures, toy_runner
 
 from mmdyn.hooks import DynamicModelHook
 
@@ -27,8 +27,33 @@ def test_losses_and_open_rates_reach_the_log(tmp_path):
     assert [row['step'] for row in per_block] == [2, 4]
     assert all(0 <= row[f'open_rate/layer{s}.{b}'] <= 1
                for row in per_block for s in (1, 2) for b in (0, 1))
+    assert all(row[f'open_probability_std/layer{s}.{b}'] >= 0 for row in per_block for s in (1, 2) for b in (0, 1))
     log = next(Path(runner.log_dir).glob('*.log')).read_text()
-    assert 'open rates: layer1.0' in log
+    first = per_block[0]
+    assert (f'spread of the open probability over images): layer1.0 {first["open_rate/layer1.0"]:.2f} '
+            f'({first["open_probability_std/layer1.0"]:.4f})') in log
+
+
+def test_without_two_images_in_a_batch_nothing_is_said_of_the_spread(tmp_path):
+    data = dict(dataset=Pictures(), batch_size=1, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False))
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK], train_dataloader=data)
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert 'open rates: layer1.0' in log and 'hardly' not in log
+    assert not [row for row in scalars(runner) if 'open_probability_std/layer1.0' in row]
+
+
+def test_gates_that_say_the_same_of_every_image_are_named_once(tmp_path):
+    runner = toy_runner(tmp_path, dict(BACKBONE, zero_init_residual=False), hooks=[HOOK], iters=8)
+    for name, gate in runner.model.backbone.gates().items():
+        if name != 'layer1.1':
+            torch.nn.init.normal_(gate.fc1.weight)
+            torch.nn.init.normal_(gate.fc2.weight)  # tells images apart
+            torch.nn.init.zeros_(gate.fc2.bias)
+    runner.train()
+    log = next(Path(runner.log_dir).glob('*.log')).read_text()
+    assert log.count('The decisions of layer1.1 hardly depend on the image') == 1
+    assert 'so over the last 4 iterations' in log
 
 
 def test_gradient_accumulation(tmp_path):

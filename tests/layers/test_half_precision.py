@@ -29,7 +29,8 @@ def inputs(step: int, dtype: torch.dtype, *shape: int) -> torch.Tensor:
 @pytest.mark.parametrize('dtype', HALF, ids=str)
 @pytest.mark.parametrize('layer', [
     Gate(32), Gate(32, norm='BN'), Gate(32, norm=None), Router(32, [1.0] * 4, scale=2.0),
-], ids=['gate, LN', 'gate, BN', 'gate, no norm', 'router'])
+    Router(32, [1.0] * 4, scale=2.0, norm='LN', dynamic=1.0), Router(32, [1.0] * 4, scale=2.0, norm='BN'),
+], ids=['gate, LN', 'gate, BN', 'gate, no norm', 'router', 'router, LN', 'router, BN'])
 def test_a_gate_or_router_stays_finite(layer, dtype):
     layer.train()
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
@@ -48,7 +49,9 @@ def test_a_gate_or_router_stays_finite(layer, dtype):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('dtype', HALF, ids=str)
-@pytest.mark.parametrize('options', [dict(SMALL_AIG, target_rates=0.5), SMALL_DG], ids=['AIG', 'DG'])
+@pytest.mark.parametrize('options', [
+    dict(SMALL_AIG, target_rates=0.5), SMALL_DG, dict(SMALL_DG, node_gates=True, node='block', column_bound=1.0),
+], ids=['AIG', 'DG', 'DG with gates'])
 def test_decisions_of_a_backbone_stay_finite(options, dtype):
     """The decisions, not the features: those of a tiny net without a loss scale may overflow, and gates must bear it."""
     backbone = MODELS.build(options)

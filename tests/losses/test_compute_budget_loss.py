@@ -142,8 +142,9 @@ def pictures(count: int) -> torch.Tensor:
 @pytest.mark.slow
 @pytest.mark.parametrize('target', [0.5, 0.7, 0.9])
 @pytest.mark.parametrize('backbone', [dict(type='mmdyn.AIGResNet', depth=18), dict(type='mmdyn.DGResNet', depth=34),
-                                      dict(type='mmdyn.DGResNet', depth=34, node='block')],
-                         ids=['AIG', 'DG-branch', 'DG-block'])
+                                      dict(type='mmdyn.DGResNet', depth=34, node='block'),
+                                      dict(type='mmdyn.DGResNet', depth=34, node_gates=True)],
+                         ids=['AIG', 'DG-branch', 'DG-block', 'DG-gates'])
 def test_alone_it_brings_the_measured_cost_to_the_target(backbone, target):
     backbone = MODELS.build(dict(backbone, base_channels=8, norm_eval=False)).train()
     backbone.losses_attached = True
@@ -158,9 +159,8 @@ def test_alone_it_brings_the_measured_cost_to_the_target(backbone, target):
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     noise = GateScheduleHook(end=0.5)
     for step in range(iterations):
-        if hasattr(backbone, 'gates'):
-            for gate in backbone.gates().values():
-                gate.noise = noise.value_at(step / iterations)
+        for gate in backbone.gates().values():
+            gate.noise = noise.value_at(step / iterations)
         backbone(pictures(16))
         optimizer.zero_grad()
         loss(backbone.decisions, account).backward()

@@ -66,8 +66,9 @@ def test_gates_that_say_the_same_of_every_image_are_named(monkeypatch):
         sample.decisions.gate_logits.update(logits)
     metrics = evaluate(samples)
     probabilities = 1 / (1 + np.exp(-np.array([0.9, 0.91, 0.92, 0.93])))
-    assert metrics['compute/open_probability_std/layer1.0'] == pytest.approx(probabilities.std(), rel=1e-4)
-    assert metrics['compute/open_probability_std/layer1.1'] == pytest.approx(np.tanh(1) / 2, rel=1e-4)
+    assert metrics['compute/open_probability_std/layer1.0'] == pytest.approx(probabilities.std(ddof=1), rel=1e-4)
+    spread = np.tanh(1) / 2 * (4 / 3)**0.5
+    assert metrics['compute/open_probability_std/layer1.1'] == pytest.approx(spread, rel=1e-4)
     assert 'decisions of layer1.0 hardly depend on the image' in printed[0]
     evaluate(samples[:1])  # of one image, nothing can be said
     assert 'hardly' not in printed[1]

@@ -19,10 +19,10 @@ def configs() -> dict[str, str]:
 
 @pytest.fixture(scope='session')
 def data_options(tmp_path_factory) -> list[str]:
-    """Options that point a demo config at five small pictures."""
+    """Options that point a demo config at five small pictures, and three to train on."""
     root = tmp_path_factory.mktemp('shapes')
-    make_dataset(root, train=1, val=5, side=64, max_objects=6, seed=0)
-    return ['--cfg-options', f'val_dataloader.dataset.data_root={root}/',
+    make_dataset(root, train=3, val=5, side=64, max_objects=6, seed=0)
+    return ['--cfg-options', f'train_dataloader.dataset.data_root={root}/', f'val_dataloader.dataset.data_root={root}/',
             f'val_evaluator.0.ann_file={root}/annotations/instances_val2017.json']
 
 

@@ -33,6 +33,11 @@ def test_images_of_a_checkpoint(run_tool, configs, checkpoints, data_options, tm
 def test_without_a_checkpoint_it_says_so(run_tool, configs, data_options, tmp_path):
     out = run_tool(TOOL, configs['aig'], '--num-images', 2, '--out', tmp_path / 'h.png', *data_options)
     assert 'These are the decisions of fresh weights' in out
+    # Each gate with its open rate, target and spread: fresh gates are constant.
+    lines = [line.split() for line in out.splitlines() if line.startswith('  layer')]
+    rows = {name: values for name, *values in lines if '.' in name}
+    assert rows['layer3.1'][1] == '0.700' and float(rows['layer3.1'][2]) < 0.01 and len(rows) == 8
+    assert 'The decisions of layer1.0, layer1.1' in out and 'hardly depend on the image' in out
 
 
 @pytest.mark.parametrize('arguments, message', [

@@ -17,7 +17,7 @@ SMALL = dict(base_channels=4, stem_channels=4)
 def run(backbone, images: torch.Tensor = IMAGES):
     """After a forward in evaluation in which each image took its own route."""
     generator = torch.Generator().manual_seed(1)
-    if hasattr(backbone, 'gates'):
+    if backbone.gates():
         backbone.force_decisions({name: (torch.rand(len(images), generator=generator) < 0.5).float()
                                   for name in backbone.gates()})
     for decider in backbone.deciders():
@@ -28,7 +28,7 @@ def run(backbone, images: torch.Tensor = IMAGES):
     return backbone
 
 
-@pytest.fixture(params=['aig', 'aig_partly_gated', 'cifar', 'dg'])
+@pytest.fixture(params=['aig', 'aig_partly_gated', 'cifar', 'dg', 'branches', 'blocks'])
 def backbone(request):
     if request.param == 'aig':
         return run(AIGResNet(18, **SMALL))
@@ -36,7 +36,10 @@ def backbone(request):
         return run(AIGResNet(50, target_rates=dict(preset='paper', t=0.5), **SMALL))
     if request.param == 'cifar':
         return run(AIGResNetCIFAR(20, base_channels=4))
-    return run(DGResNet(50, threshold=0.9, **SMALL))
+    if request.param == 'dg':
+        return run(DGResNet(50, threshold=0.9, **SMALL))
+    node = dict(branches='branch', blocks='block')[request.param]
+    return run(DGResNet(50, node=node, init='complete', node_gates=True, **SMALL))
 
 
 def test_the_graph_is_what_was_decided(backbone):

@@ -29,11 +29,11 @@ def parse_args() -> argparse.Namespace:
     add('--decisions', metavar='NAME', help="decisions to force while training and for the first line of inference: "
         "open or closed (gates), complete or chain (wired stages) (default: the backbone's own)")
     add('--open-rate', type=float, nargs='*', default=[0.5, 1.0], metavar='RATE',
-        help='open rates, of gates or nodes, to measure inference at (default: 0.5 1)')
+        help='open rates, of gates or nodes, to measure inference at, and training that skips (default: 0.5 1)')
     add('--wiring', choices=WIRINGS, default='complete',
         help='edges between the nodes that are alive at a given rate (default: %(default)s)')
     add('--channels-last', action='store_true', help='both networks in the channels-last memory format')
-    add('--whole-detector', action='store_true', help="time inference of the config's whole detector")
+    add('--whole-detector', action='store_true', help="measure the config's whole detector")
     add('--runs', type=int, default=20, help='rounds of each measurement (default: %(default)s)')
     add('--warm-up', type=int, default=2, help='rounds before them; with random decisions on CPUs take 30, since oneDNN '
         'compiles a kernel for each new number of open images (default: %(default)s)')

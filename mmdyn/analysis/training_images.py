@@ -1,0 +1,61 @@
+"""Training images as evaluation sees them: what is to be evaluated on validation images is chosen on these."""
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader, Subset
+
+from ..engine import InputError, check_datasets
+from .trained_model import loader_with_images
+
+
+def training_images(cfg: Config, count: int) -> list[Any]:
+    """Batches of images, spread evenly over the training set, through the pipeline of the validation set.
+
+    So nothing is augmented. Annotations are loaded before the images are resized, and go with them: MMDetection's
+    evaluation loads them afterwards, in the pixels of the file. Images without objects stay, as in evaluation.
+
+    Args:
+        cfg: With ``train_dataloader`` and ``val_dataloader``.
+        count: Number of images; all if there are fewer.
+
+    Raises:
+        InputError: If there are none.
+    """
+    if not cfg.get('train_dataloader'):
+        raise InputError('expected train_dataloader in the config: budgets and controls are found on training images; '
+                         'without them, give --values alone')
+    check_datasets(cfg, ('train', ))
+    train = cfg.train_dataloader['dataset']
+    pipeline = with_annotations(_leaf(cfg.val_dataloader['dataset'])['pipeline'], _leaf(train)['pipeline'])
+    settings = dict(cfg.val_dataloader, dataset=_without_augmentation(train, pipeline), drop_last=False)
+    loader = loader_with_images(lambda: Runner.build_dataloader(settings, seed=0), 'train')
+    images = len(loader.dataset)
+    chosen = Subset(loader.dataset, [n * images // count for n in range(count)] if count < images else range(images))
+    return list(DataLoader(chosen, batch_size=loader.batch_sampler.batch_size, collate_fn=loader.collate_fn))
+
+
+def with_annotations(evaluation: Sequence[dict], training: Sequence[dict]) -> list[dict]:
+    """The pipeline of evaluation, with the annotations that training loads right behind the first step, the image."""
+    first, *others = [step for step in evaluation if not _loads_annotations(step)]
+    return [first, *(step for step in training if _loads_annotations(step)), *others]
+
+
+def _loads_annotations(step: Mapping[str, Any]) -> bool:
+    return str(step['type']).rpartition('.')[2].startswith('LoadAnnotations')
+
+
+def _leaf(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first data set in a nest of wrappers."""
+    inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or ()), None)
+    return dataset if inner is None else _leaf(inner)
+
+
+def _without_augmentation(dataset: Mapping[str, Any], pipeline: list[dict]) -> dict:
+    """The data set with another pipeline and all of its images, without what repeats or mixes them."""
+    if 'dataset' in dataset:
+        return _without_augmentation(dataset['dataset'], pipeline)
+    if 'datasets' in dataset:
+        return dict(dataset, datasets=[_without_augmentation(inner, pipeline) for inner in dataset['datasets']])
+    return dict(dataset, pipeline=pipeline, **({'filter_cfg': None} if 'filter_cfg' in dataset else {}))
