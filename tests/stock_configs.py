@@ -36,7 +36,7 @@ COUNTERPARTS = {
 FEW = ('RegNet', 'MobileNetV2')
 # What costs time and tells nothing about a backbone: option -> its largest value here.
 LARGEST = dict(num=32, nms_pre=50, max_per_img=5, num_proposals=5, fc_out_channels=32, feedforward_channels=32,
-               num_queries=12, num_points=256)
+               num_queries=12, num_points=256, num_classes=100)
 # Heads whose parts name the width of fully connected layers in more than one way.
 FULL_WIDTH = ('scnet/', )
 # Whose masks need a box, and random scores are low.
@@ -46,7 +46,7 @@ DROPPED = ('init_cfg', 'pretrained', 'checkpoint', 'teacher_ckpt', 'batch_augmen
 # What Caffe's weights were trained for. Random ones make maps of them on which dyhead's offsets leave the picture.
 PIXELS_AS_THEY_ARE = [1.0, 1.0, 1.0]
 # 64 pixels are enough for all but these: mmcv's deformable convolution takes no map smaller than its kernel.
-IMAGE_SIDES = {'ddod/': 384, 'reid/': 256, 'ssd/ssdlite': 320}
+IMAGE_SIDES = {'ddod/': 288, 'reid/': 256, 'ssd/ssdlite': 320}
 ONE_SIZE = ('yolact/', )  # its loss stacks the anchors of all pictures
 DEFORMABLE, DEFORMABLE_SIDE = ('DCN', 'DCNv2'), 128
 

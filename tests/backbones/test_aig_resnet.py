@@ -39,7 +39,8 @@ def static_and_dynamic(depth, options, static_class=ResNet, dynamic_class=AIGRes
 @pytest.mark.parametrize('depth, variant', CASES)
 @pytest.mark.parametrize('training', [True, False])
 def test_all_gates_open_is_the_static_network_to_the_last_bit(depth, variant, training):
-    static, backbone = static_and_dynamic(depth, VARIANTS[variant])
+    width = {} if variant == 'plain' else dict(base_channels=16)
+    static, backbone = static_and_dynamic(depth, VARIANTS[variant] | width)
     static.train(training)
     assert backbone.train(training) is backbone
     backbone.force_decisions('open')
@@ -75,7 +76,7 @@ def test_all_gates_closed_leaves_the_shortcuts(execution):
 @pytest.mark.parametrize('cache', [1, 20_000, 8 << 20])  # one image at a time, a few, all
 def test_skipped_equals_masked(depth, batch, cache, monkeypatch):
     monkeypatch.setattr(conditional, '_CACHE', cache)
-    _, backbone = static_and_dynamic(depth, {})
+    _, backbone = static_and_dynamic(depth, dict(base_channels=16))
     backbone = backbone.double().eval()
     images = torch.randn(batch, 3, 64, 64, dtype=torch.float64)
     for _ in range(4):

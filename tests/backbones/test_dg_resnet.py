@@ -31,6 +31,8 @@ CASES = [(depth, 'plain') for depth in (18, 34, 50, 101)] + \
 @pytest.mark.parametrize('forced', ['chain', None])
 def test_the_chain_is_the_static_network_to_the_last_bit(depth, variant, forced):
     options = copy.deepcopy(VARIANTS[variant])
+    if variant != 'plain':
+        options['base_channels'] = 16
     static, backbone = static_and_dynamic(
         ResNet, DGResNet, dict(node='block'), depth=depth, **options)
     backbone.force_decisions(forced)  # None: the wiring that `init='static'` starts with
@@ -51,7 +53,7 @@ def test_the_chain_is_the_static_network_to_the_last_bit(depth, variant, forced)
 @pytest.mark.parametrize('threshold', [0.2, 1.5, 'learnable'])
 def test_every_parameter_gets_a_gradient(node, variant, threshold):
     init = 'complete' if threshold == 1.5 else None
-    backbone = DGResNet(depth=50, node=node, threshold=threshold, init=init,
+    backbone = DGResNet(depth=50, base_channels=16, node=node, threshold=threshold, init=init,
                         **copy.deepcopy(VARIANTS[variant])).train()
     randomize_routers(backbone)
     assert_every_parameter_has_a_gradient(backbone, torch.randn(2, 3, 64, 64))
@@ -71,7 +73,7 @@ def test_forced_decisions_keep_the_gradient_of_every_router():
 @pytest.mark.parametrize('node', ['branch', 'block'])
 def test_skip_equals_mask_and_an_image_alone_equals_its_row_in_a_padded_batch(node, cache, monkeypatch):
     monkeypatch.setattr(conditional, '_CACHE', cache)
-    backbone = DGResNet(depth=50, node=node, threshold=0.9, init='complete').eval().double()
+    backbone = DGResNet(depth=50, base_channels=16, node=node, threshold=0.9, init='complete').eval().double()
     randomize_routers(backbone)
     images = torch.zeros(3, 3, 96, 96, dtype=torch.float64)
     sizes = [(96, 96), (64, 96), (96, 64)]
