@@ -31,11 +31,6 @@ class ClosingCost(NamedTuple):
     logit: float
     share: float
 
-    @property
-    def at_both(self) -> float:
-        """The mean of both ends: the trapezoid's rule."""
-        return (self.at_open + self.at_closed) / 2
-
 
 class ClosingCosts:
     """Measures one image after the other.
@@ -93,8 +88,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 def table(costs: list[dict[str, ClosingCost]]) -> str:
     """A line for each gate, one over all gates and images, and one over the means of the gates."""
-    told = np.array([list(cost.values()) for cost in costs])  # (images, gates, fields)
-    change, at_open, at_closed, logit, _ = np.moveaxis(told, 2, 0)
+    change, at_open, at_closed, logit, _ = _fields(costs)
     values = np.stack([change, at_open, at_closed, (at_open + at_closed) / 2, logit])  # (5, images, gates)
     rows = {name: values[:, :, i] for i, name in enumerate(costs[0])}
     rows |= {'all': values.reshape(5, -1), 'the means': values.mean(axis=1)}
@@ -104,9 +98,15 @@ def table(costs: list[dict[str, ClosingCost]]) -> str:
     for name, row in rows.items():
         means = row.mean(axis=1)
         ranks = [rank_correlation(row[0], other) for other in row[1:]]
-        lines.append(f'{name:12}{means[0]:9.4f}{row[0].std():9.4f}  ' + ''.join(f'{m / means[0]:8.2f}' for m in means[1:4])
+        told = means[1:4] / means[0] if means[0] else [float('nan')] * 3  # a block behind all maps that are read
+        lines.append(f'{name:12}{means[0]:9.4f}{row[0].std():9.4f}  ' + ''.join(f'{value:8.2f}' for value in told)
                      + '   ' + ''.join(f'{rank:8.2f}' for rank in ranks))
     return '\n'.join(lines)
+
+
+def _fields(costs: list[dict[str, ClosingCost]]) -> np.ndarray:
+    """(fields, images, gates)."""
+    return np.moveaxis(np.array([list(cost.values()) for cost in costs]), 2, 0)
 
 
 def load_own_or_static(model: nn.Module, path: str) -> str:
@@ -145,5 +145,5 @@ def closing_costs(config: str, checkpoint: str, *, images: int, budget: float,
     cfg.val_dataloader['batch_size'] = 1
     costs = [measure.of_image(model.data_preprocessor(batch, False)) for batch in training_images(cfg, images)]
     yield f'\nthe loss of {len(costs)} training images when one gate closes and all others are open:\n{table(costs)}'
-    told = np.array([list(cost.values()) for cost in costs])
-    yield '\n' + room(budget, told[:, :, 0], told[:, :, 4], told[:, :, 3])
+    change, _, _, logit, share = _fields(costs)
+    yield '\n' + room(budget, change, share, logit)

@@ -3,26 +3,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..engine import InputError
-
 
 def added_loss(budget: float, changes: np.ndarray, shares: np.ndarray, ranking: np.ndarray) -> float:
     """By how much the mean loss rises where gates close in a given order until a budget is met.
 
     Args:
-        budget: Mean cost, as a share of the dense cost.
+        budget: Mean cost, as a share of the dense cost; at least what is left when all gates close.
         changes: (N, G), by how much the loss of each image rises when one gate closes.
         shares: (N, G), what that saves of the dense cost of the image.
         ranking: (N, G); the lowest close first, over images and gates. Of equal ones the first gate does, and the last
             closing is made in part, so that the budget is met exactly.
-
-    Raises:
-        InputError: If closing all gates is not enough.
     """
     images = len(changes)
-    least = 1 - shares.sum() / images
-    if budget < least:
-        raise InputError(f'--budget {budget:g}: with all gates closed this backbone still costs {least:.3f} of dense')
     order = ranking.T.ravel().argsort(kind='stable')  # gate after gate
     saved = shares.T.ravel()[order] / images
     before = saved.cumsum() - saved
@@ -37,6 +29,9 @@ def room(budget: float, changes: np.ndarray, shares: np.ndarray, logits: np.ndar
         budget, changes, shares: See :func:`added_loss`.
         logits: (N, G), what the gates say.
     """
+    least = 1 - shares.sum() / len(shares)
+    if budget < least:
+        return f'a budget of {budget:g} cannot be met: with all gates closed this backbone still costs {least:.3f} of dense'
     per_cost = changes / shares
     fixed = np.broadcast_to(changes.mean(axis=0) / shares.mean(axis=0), changes.shape)
     ways: Sequence[tuple[str, np.ndarray]] = (
