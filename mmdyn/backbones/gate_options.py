@@ -43,8 +43,10 @@ def check_targets(options: Optional[dict], open_probability: Union[float, str],
         rates: Block name -> target rate.
     """
     without = [name for name, rate in rates.items() if rate is None]
-    if without and (open_probability == 'calibrated' or dict(options or {}).get('estimator') == 'taught'):
-        raise ValueError("open_probability='calibrated' and taught gates open for the target share: expected "
+    needing = (["open_probability='calibrated'"] if open_probability == 'calibrated' else []) + (
+        ["gate=dict(estimator='taught')"] if dict(options or {}).get('estimator') == 'taught' else [])
+    if without and needing:
+        raise ValueError(f'{" and ".join(needing)}: gates then open for their target rate of the images; expected '
                          f'target_rates for all gated blocks, got None for {", ".join(without)}')
 
 

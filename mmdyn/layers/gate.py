@@ -222,8 +222,9 @@ class ConfidenceGate(BaseGate):
         if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(f'gate num_classes must be an int of at least 2, got {num_classes!r}')
         if self.target_rate is not None or self.open_probability == 'calibrated':
-            raise ValueError('a confidence gate runs the blocks that doubt needs: expected no target rate '
-                             f'and a number as open_probability, got {self.target_rate} and {self.open_probability!r}')
+            raise ValueError('gate=dict(num_classes=...) makes gates that open while a classifier is unsure, and not at '
+                             'a target rate: expected a number as open_probability and None (a gate) or 1 (none) as '
+                             f'target rate, got {self.open_probability!r} and {self.target_rate}')
         # In doubt whatever the image, until there is a classifier.
         self.fc = nn.Linear(in_channels, num_classes).requires_grad_(False)
         nn.init.zeros_(self.fc.weight)

@@ -50,9 +50,10 @@ def test_it_does_not_learn_but_hands_the_gradient_on():
     assert pooled.grad.tolist() == [[1] * 4] * 3 and not any(p.requires_grad for p in gate.parameters())
 
 
-@pytest.mark.parametrize('options', [dict(target_rate=0.5), dict(open_probability='calibrated')])
-def test_it_has_no_target_rate(options):
-    with pytest.raises(ValueError, match='expected no target rate and a number as open_probability, got'):
+@pytest.mark.parametrize('options, got', [(dict(target_rate=0.5), '0.5 and 0.5'),
+                                          (dict(open_probability='calibrated'), "'calibrated' and None")])
+def test_it_has_no_target_rate(options, got):
+    with pytest.raises(ValueError, match=f'while a classifier is unsure, .* a number as open_probability .* got {got}'):
         ConfidenceGate(8, num_classes=2, **options)
 
 

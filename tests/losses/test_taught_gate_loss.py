@@ -107,7 +107,7 @@ def test_what_is_missing_is_said():
     backbone(torch.randn(2, 3, 32, 32).double())
     with pytest.raises(RuntimeError, match='mmdyn.PairedRoutesHook'):
         TaughtGateLoss()(backbone.decisions, account)
-    with pytest.raises(ValueError, match='expected target_rates for all gated blocks, got None'):
+    with pytest.raises(ValueError, match="estimator='taught'.* target_rates for all gated blocks, got None"):
         AIGResNet(depth=18, gate=dict(estimator='taught'))
     with pytest.raises(ValueError, match="estimator must be one of .* got 'guess'"):
         AIGResNet(depth=18, gate=dict(estimator='guess'))
