@@ -2,7 +2,7 @@
 from functools import partial
 from typing import Iterator, Mapping, Optional, Sequence, Union
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..layers.extension import extend
 from ..layers.forward_pass import Forced

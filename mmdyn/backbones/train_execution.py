@@ -22,7 +22,7 @@ class TrainExecution(DynamicBackbone):
         """Name -> block, of those that may be left out while training.
 
         Raises:
-            ValueError: If there is none, and nothing to skip.
+            ValueError: If there is none, and never will be one.
         """
         raise NotImplementedError
 

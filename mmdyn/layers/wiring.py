@@ -1,6 +1,6 @@
 """The adjacency of a wired stage in one forward pass (DG-Net)."""
 from itertools import compress
-from typing import Mapping, Optional, Sequence, Union
+from typing import Optional, Sequence, Union
 
 import torch
 from torch import Tensor, nn
@@ -49,17 +49,18 @@ class Wiring:
         self._outputs: list[Tensor] = []
         self._alive: list[Tensor] = []
 
-    def alive(self, i: int, gates: Optional[Mapping[int, Tensor]] = None) -> Tensor:
+    def alive(self, i: int) -> Tensor:
         """(N,): 1 where node i has an output of its own; node 0, the input, always has.
 
-        It needs an open edge into it and, if it is a branch with a gate, that gate open, from which it has its gradient
-        (or from its decision as others have it: `gates`).
+        It needs an open edge into it and, if it is a branch with a gate, that gate open, from which it has its gradient.
         """
-        gates = self.gates if gates is None else gates
         if i == 0:
             return torch.ones_like(self.values[:, 0, 0])
-        alive = (self.values[:, :i, i] > 0).any(dim=1).to(self.values.dtype)
-        return alive if self.whole_blocks or i not in gates else alive * gates[i]
+        reached = self._reached(i)
+        return reached if self.whole_blocks or i not in self.gates else reached * self.gates[i]
+
+    def _reached(self, i: int) -> Tensor:
+        return (self.values[:, :i, i] > 0).any(dim=1).to(self.values.dtype)
 
     def explore(self, i: int, exploration: float) -> Optional[list[int]]:
         """Draws which images the branch of node i, whose gate has decided, runs on; None if all."""
@@ -83,7 +84,7 @@ class Wiring:
         alive = self.alive(i).to(weights.dtype)[:, None]
         row = read = self._cut(i, weights, alive)
         if i in self.explored and not self.whole_blocks:
-            read = self._cut(i, weights, self.alive(i, self.explored).to(weights.dtype)[:, None])
+            read = self._cut(i, weights, (self._reached(i) * self.explored[i]).to(weights.dtype)[:, None])
         self.values[:, i, i + 1:-1] = row[:, :-1].detach()
         self._rows.append(row)
         self._read_rows.append(read)
