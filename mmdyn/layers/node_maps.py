@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..functional.graph import aggregate, aggregate_for_all, edge_dots, edge_dots_for_all
 from ..functional.pooling import weighted_pool
+from ..functional.torch_versions import add_product_
 from ..functional.weighing import weigh
 from .conditional import gather
 from .exploration import with_zero_gradients
@@ -240,8 +241,7 @@ class Store(Function):
         if of_pooled is not None:
             if not private:
                 gradient, private = gradient.clone(), True
-            # In float32, and rounded once.
-            gradient.addcmul_(of_pooled[:, :, None, None], weights.view(-1, 1, *y.shape[2:]).to(of_pooled.dtype))
+            add_product_(gradient, of_pooled[:, :, None, None], weights.view(-1, 1, *y.shape[2:]).to(of_pooled.dtype))
         if ctx.rectify and private:
             torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
         elif ctx.rectify:
