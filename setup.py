@@ -32,7 +32,7 @@ EXTRAS = {
     # tools/deployment; needs torch >= 2.6
     'deploy': ['onnx', 'onnxscript', 'onnxruntime'],
     # scikit-learn: two of MMDetection's own heads that the tests train import it. grad-cam puts a hook on a stage.
-    'dev': ['pytest', 'hypothesis', 'safetensors', 'scikit-learn', 'grad-cam', 'ruff', 'mypy'],
+    'dev': ['pytest', 'pytest-xdist', 'hypothesis', 'safetensors', 'scikit-learn', 'grad-cam', 'ruff', 'mypy'],
 }
 
 

@@ -29,6 +29,7 @@ BACKBONES = dict(
     skipped=dict(type='mmdyn.AIGResNet', target_rates=0.5, train_execution='skip', exploration=1e-9),
     dg=dict(type='mmdyn.DGResNet', threshold='learnable'),
     nodes=dict(type='mmdyn.DGResNet', node_gates=True, target_rates=0.5, router=dict(norm='LN', dynamic=1.0)))
+BACKBONES['skipped nodes'] = dict(BACKBONES['nodes'], train_execution='skip', exploration=1e-9)
 LOSSES = [dict(type='mmdyn.TargetRateLoss', window=2), dict(type='mmdyn.ComputeBudgetLoss', target=0.5)]
 SMALL = dict(depth=18, base_channels=8, norm_eval=True, frozen_stages=-1, style='pytorch', init_cfg=None)
 
@@ -118,7 +119,7 @@ def train_with_random_rates(family: str, rank: int, steps: int = 50) -> dict[str
     from mmdyn.registry import MODELS
     draw = random.Random(rank)
     two_stages = dict(num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(1, ))
-    skips = family == 'skipped'
+    skips = family.startswith('skipped')
     backbone = MODELS.build(SMALL | BACKBONES[family] | two_stages | dict(norm_eval=skips))
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d) and not skips:

@@ -44,7 +44,8 @@ case $stack in
 esac
 build_tools=('setuptools<81' 'wheel' 'ninja' 'psutil' "$numpy")
 framework+=("$mmcv==$mmcv_version")
-test_tools=('pytest' 'hypothesis' 'safetensors' 'scikit-learn' 'torchattacks==3.5.1' 'grad-cam' 'ruff' 'mypy')
+test_tools=('pytest' 'pytest-xdist' 'hypothesis' 'safetensors' 'scikit-learn' 'torchattacks==3.5.1' 'grad-cam'
+    'ruff' 'mypy')
 everything=("${build_tools[@]}" "${torch[@]}" "${framework[@]}" "${test_tools[@]}")
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

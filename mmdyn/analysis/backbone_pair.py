@@ -122,10 +122,10 @@ class BackbonePair:
     def training(self, skip: bool = False) -> Iterator[None]:
         backbone = self.backbone
         before = backbone.losses_attached, getattr(backbone, 'train_execution', None)
-        backbone.losses_attached = True
-        if before[1] is not None:
-            backbone.train_execution = 'skip' if skip else before[1]
         try:
+            backbone.losses_attached = True
+            if before[1] is not None:
+                backbone.train_execution = 'skip' if skip else before[1]
             for model in self.models.values():
                 model.train()
             yield
@@ -186,7 +186,7 @@ def force_rate(backbone: DynamicBackbone, rate: float, batch: int, generator: to
     if not nodes:
         backbone.force_decisions(runs)
         return
-    forced = {name: torch.ones(batch) for name in backbone.gates()}  # which nodes live, the edges say
+    forced = {f'{name}.{i}': run for (name, i), run in runs.items() if f'{name}.{i}' in backbone.gates()}
     for name, n in nodes.items():
         alive = torch.stack([torch.ones(batch), *(runs[name, i] for i in range(1, n)), torch.ones(batch)], dim=1)
         edges = (alive[:, :, None] * alive[:, None, :]).triu(1)

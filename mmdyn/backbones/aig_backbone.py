@@ -2,20 +2,20 @@
 from functools import partial
 from typing import Iterator, Mapping, Optional, Sequence, Union
 
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import nn
 
 from ..layers.extension import extend
-from ..layers.forward_pass import Forced, ForwardPass
-from ..layers.gate import BaseGate, ConfidenceGate, check_number
+from ..layers.forward_pass import Forced
+from ..layers.gate import BaseGate, ConfidenceGate
 from ..layers.gated_stage import GatedBlock, GatedStage
 from ..layers.residual import Residual
-from .dynamic_backbone import EXECUTIONS, DynamicBackbone
 from .gate_groups import resolve_groups
 from .gate_options import build_gate, check_targets, forced_values
 from .target_rates import TargetRates, resolve_target_rates, suffixes
+from .train_execution import TrainExecution
 
-class AIGBackbone(DynamicBackbone):
+
+class AIGBackbone(TrainExecution):
     """Mixin: every residual block gets a gate that opens or closes it, image by image.
 
     ``out = ReLU(shortcut(x) + decision * branch(x))`` (ConvNet-AIG, equation 2). The blocks, their
@@ -63,10 +63,7 @@ class AIGBackbone(DynamicBackbone):
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.execution = execution
-        self.train_execution = train_execution
-        self.exploration = check_number('exploration', exploration, 0.0, 1.0)
-        if not self.exploration:
-            raise ValueError('exploration must lie in (0, 1], got 0: the gates would never learn what opening is worth')
+        self._set_up_train_execution(train_execution, exploration)
         blocks = dict(self.blocks())
         residuals = {name: Residual(block) for name, block in blocks.items()}
         always_run = [name for name, residual in residuals.items() if not residual.has_shortcut]
@@ -124,35 +121,8 @@ class AIGBackbone(DynamicBackbone):
     def deciders(self) -> Iterator[nn.Module]:
         return iter(self.gates().values())
 
-    @property
-    def train_execution(self) -> str:
-        """While training, ``'skip'`` what is closed, or run all and ``'mask'`` it."""
-        return self._train_execution
-
-    @train_execution.setter
-    def train_execution(self, execution: str) -> None:
-        if execution not in EXECUTIONS:
-            raise ValueError(f'train_execution must be one of {EXECUTIONS}, got {execution!r}')
-        self._train_execution = execution
-
-    def begin_forward(self, images: Tensor) -> ForwardPass:
-        forward_pass = super().begin_forward(images)
-        if self.training and self.train_execution == 'skip':
-            forward_pass.exploration = self.exploration
-        return forward_pass
-
-    def train(self, mode: bool = True) -> 'AIGBackbone':
-        """As the parent; refuses to skip where that would change the norms' statistics.
-
-        Raises:
-            ValueError: If closed blocks are to be skipped while training and the norms in them train.
-        """
-        super().train(mode)
-        if mode and self.train_execution == 'skip':
-            for name, block in self.blocks():
-                if isinstance(block, GatedBlock):
-                    _refuse_training_norms(name, block)
-        return self
+    def blocks_left_out(self) -> dict[str, nn.Module]:
+        return {name: block for name, block in self.blocks() if isinstance(block, GatedBlock)}
 
     @property
     def needed_loss(self) -> Optional[str]:
@@ -180,11 +150,3 @@ class AIGBackbone(DynamicBackbone):
                     raise ValueError(f'no gate at block {name!r}; the gated blocks are {list(gates)}')
             decisions = {name: forced_values(name, value) for name, value in decisions.items()}
         self._forced = decisions
-
-
-def _refuse_training_norms(name: str, block: nn.Module) -> None:
-    for key, module in block.named_modules():
-        if isinstance(module, _BatchNorm) and module.training and not key.startswith('gate'):
-            raise ValueError("train_execution='skip' runs a block on some of the images, and the statistics of a norm "
-                             f'that trains would be theirs alone: expected frozen norms (norm_eval=True), got {key} of '
-                             f"{name} in training; or train_execution='mask'")

@@ -12,17 +12,17 @@ from ..layers.residual import Residual
 from ..layers.router import build_router
 from ..layers.wired_stage import NODES, WiredBlock, WiredStage
 from ..layers.workspace import Workspace
-from .dynamic_backbone import DynamicBackbone
 from .edge_threshold import EdgeThreshold
 from .gate_options import forced_values
 from .node_gates import add_node_gates, check_without_gates
 from .start_edges import start_edges
 from .target_rates import TargetRates
+from .train_execution import TrainExecution
 
 INITS = ('complete', 'static')
 
 
-class DGBackbone(EdgeThreshold, DynamicBackbone):
+class DGBackbone(EdgeThreshold, TrainExecution):
     """Mixin: the blocks of each stage become the nodes of a complete graph, wired image by image.
 
     Node j reads ``sum_i A_ij y_i`` over the outputs of all earlier nodes of its stage (DG-Net,
@@ -61,6 +61,8 @@ class DGBackbone(EdgeThreshold, DynamicBackbone):
         gate, policy, open_probability: Of gates, as in
             :class:`mmdyn.backbones.aig_backbone.AIGBackbone`; not confidence gates.
         execution: At evaluation, ``'skip'`` what is closed, or ``'mask'`` it (the reference).
+        train_execution, exploration: As in :class:`mmdyn.backbones.aig_backbone.AIGBackbone`. ``'skip'`` needs
+            ``node_gates=True``: by edges alone hardly ever a node dies while training.
         **kwargs: The parent's.
 
     Raises:
@@ -81,6 +83,8 @@ class DGBackbone(EdgeThreshold, DynamicBackbone):
                  policy: str = 'argmax',
                  open_probability: Union[float, str] = 0.5,
                  execution: str = 'skip',
+                 train_execution: str = 'mask',
+                 exploration: float = 0.1,
                  **kwargs) -> None:
         if node not in NODES:
             raise ValueError(f'node must be one of {NODES}, got {node!r}')
@@ -118,6 +122,7 @@ class DGBackbone(EdgeThreshold, DynamicBackbone):
             raise TypeError(f'node_gates must be True or False, got {node_gates!r}')
         else:
             check_without_gates(**gate_options)
+        self._set_up_train_execution(train_execution, exploration)
 
     def _check_column_bound(self, bound: Optional[float], init: str) -> Optional[float]:
         if bound is None:
@@ -137,6 +142,15 @@ class DGBackbone(EdgeThreshold, DynamicBackbone):
             layer = getattr(self, name)
             if isinstance(layer, nn.Sequential) and len(layer) > 1:
                 yield name, layer
+
+    def blocks_left_out(self) -> dict[str, nn.Module]:
+        blocks = {f'{name}.{i}': block for name, stage in self.stages() for i, block in enumerate(stage)
+                  if hasattr(block, 'gate')}
+        if not blocks:
+            raise ValueError("train_execution='skip' leaves out nodes whose gate is shut, and edges alone hardly ever leave "
+                             'one without input while training: expected node_gates=True with target_rates below 1, '
+                             'or train_execution=\'mask\'; no node of this backbone has a gate')
+        return blocks
 
     def deciders(self) -> Iterator[nn.Module]:
         for _, stage in self.stages():

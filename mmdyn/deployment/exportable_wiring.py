@@ -43,11 +43,8 @@ class Rows(Wiring):
         """(N, J) weights of the edges into vertex j, before its bound."""
         return self._column if j == self.nodes else self._into(j)
 
-    def alive(self, i: int) -> Tensor:
-        if i == 0:
-            return super().alive(i)
-        alive = (self.into(i) > 0).any(dim=1).to(self.values.dtype)
-        return alive if self.whole_blocks or i not in self.gates else alive * self.gates[i]
+    def _reached(self, i: int) -> Tensor:
+        return (self.into(i) > 0).any(dim=1).to(self.values.dtype)
 
 
 class Nodes:

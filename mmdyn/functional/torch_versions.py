@@ -24,3 +24,11 @@ def multiplies_in_tf32(maps: Tensor) -> bool:
     matmul = torch.backends.cuda.matmul
     precision = getattr(matmul, 'fp32_precision', None)  # since 2.9, which no longer answers to the old name in all cases
     return matmul.allow_tf32 if precision is None else precision == 'tf32'
+
+
+def add_product_(out: Tensor, factor: Tensor, other: Tensor) -> None:
+    """``out += factor * other``, factors of float32 and rounded once."""
+    if out.dtype == factor.dtype or out.device.type != 'cpu':
+        out.addcmul_(factor, other)
+    else:  # the kernel of old releases takes one dtype
+        out.add_(factor * other)

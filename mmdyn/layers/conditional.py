@@ -43,7 +43,9 @@ def portion_size(maps: Tensor) -> int:
 
 
 def gather(maps: Tensor, images: Sequence[int]) -> Tensor:
-    """(N, C, H, W) -> (M, C, H, W), the maps of some images in ascending order; a view if they are neighbours."""
+    """(N, ...) -> (M, ...), the maps of some images in ascending order; a view if they are neighbours, or none."""
+    if not images:
+        return maps[:0]
     first, last = images[0], images[-1]
     if last - first + 1 == len(images):
         return maps[first:last + 1]

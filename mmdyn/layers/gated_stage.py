@@ -1,15 +1,15 @@
 """Stages whose blocks a gate opens or closes, image by image (ConvNet-AIG)."""
 from functools import partial
 from itertools import compress
-from typing import Iterable, Optional
+from typing import Optional
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ..functional.gumbel import straight_through
 from ..functional.weighing import weigh
 from .conditional import gather, portions, run_on_open, select
+from .exploration import explore, with_zero_gradients
 from .extension import Extension
 from .forward_pass import ForwardPass, require_pass
 from .gate import BaseGate
@@ -93,19 +93,8 @@ def _add_branch(residual: Residual, x: Tensor, shortcut: Tensor, decision: Tenso
 
 
 def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: float) -> Tensor:
-    """Training that skips: the branch runs on the open images, and on closed ones drawn to learn what opening is worth.
-
-    With frozen norms a closed image gives the branch's weights no gradient, so theirs is exact. Its decision's gradient
-    needs the branch: those drawn stand for the rest, and count 1 / exploration times; given the decisions, the gradient
-    is unbiased (design, section 11).
-    """
-    is_open = decision.detach() > 0
-    if decision.requires_grad:
-        runs = is_open | (torch.rand_like(decision) < exploration)
-        decision = straight_through(decision, torch.where(is_open, decision, decision / exploration))
-    else:
-        runs = is_open
-    running = runs.tolist()
+    """Training that skips: the branch runs on the open images, and on closed ones drawn to learn what opening is worth."""
+    decision, running = explore(decision, exploration)
     if all(running):
         return _run_masked(residual, x, decision)
     # Views that are put together again: their gradients are views too, and nothing is summed or filled with zeros.
@@ -115,7 +104,7 @@ def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: 
     if residual.projection is not None:
         closed = residual.activate(torch.cat(closed)).split(1)
     if not any(running):
-        return _with_zero_gradients(torch.cat(closed), [decision, *residual.block.parameters()])
+        return with_zero_gradients(torch.cat(closed), [decision, *residual.block.parameters()])
     x, decision = (torch.cat(list(compress(parts, running))) for parts in (images, decision.split(1)))
     shortcut = x if residual.projection is None else torch.cat(list(compress(shortcuts, running)))
     run = partial(_add_branch, residual)
@@ -124,12 +113,6 @@ def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: 
     ran = run(x, shortcut, decision)
     sources = iter(ran.to(closed[0].dtype).split(1)), iter(closed)
     return torch.cat([next(sources[not runs_now]) for runs_now in running])
-
-
-def _with_zero_gradients(x: Tensor, unused: Iterable[Tensor]) -> Tensor:
-    """The same, but what was not used has gradients of zero and not none, as data-parallel training expects."""
-    nothing = [tensor.flatten()[:0].sum() for tensor in unused if tensor.requires_grad]
-    return x + sum(nothing).to(x.dtype) if nothing else x
 
 
 def _run_gathered(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:

@@ -48,7 +48,9 @@ class _GatedSum(torch.autograd.Function):
     def forward(ctx, shortcut: Tensor, z: Tensor, decision: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor,
                 running_var: Tensor, training: bool, momentum: float, eps: float, activated: bool) -> Tensor:
         normed, mean, invstd = torch.native_batch_norm(z, weight, bias, running_mean, running_var, training, momentum, eps)
-        out = torch.addcmul(shortcut, normed, decision.to(normed.dtype)[:, None, None, None])
+        # Overwrites norm(z), as a static block does; under AMP the shortcut may be of the wider dtype, and so the sum.
+        out = torch.addcmul(shortcut, normed, decision.to(normed.dtype)[:, None, None, None],
+                            out=normed if normed.dtype == shortcut.dtype else None)
         if activated:
             out.relu_()
         # Running statistics as they are: autograd complains if they change before the backward pass.
@@ -63,24 +65,47 @@ class _GatedSum(torch.autograd.Function):
         z, decision, weight, bias, mean, spread, out = ctx.saved_tensors
         if out is not None:
             grad = torch.ops.aten.threshold_backward(grad, out, 0)
-        wide = torch.promote_types(z.dtype, torch.float32)
-        invstd = spread if ctx.training else (spread + ctx.eps).rsqrt()
-        scale = weight.to(wide) * invstd  # norm(z) = scale * z + shift
-        shift = torch.addcmul(bias.to(wide), mean, scale, value=-1)
-        decision_wide = decision.to(wide)
-        sums = grad.sum(dim=(2, 3), dtype=wide)  # (N, C): of the gradient, and of its product with z
-        product_sums = (grad.to(wide) * z).sum(dim=(2, 3))
-        # Matrices times vectors, which are never rounded to TF32.
-        grad_decision = torch.addmv(torch.mv(sums, shift), product_sums, scale).to(decision.dtype)
-        if ctx.training:
-            grad_z = torch.ops.aten.native_batch_norm_backward(
-                grad * decision.to(grad.dtype)[:, None, None, None], z, weight, None, None, mean, invstd, True, ctx.eps,
-                [True, False, False])[0]
+        if not ctx.training and z.is_contiguous():
+            grad_z, sums, product_sums = _frozen_backward(grad, z, decision, weight, mean, spread, ctx.eps)
         else:
-            grad_z = grad * torch.outer(decision_wide, scale).to(grad.dtype)[:, :, None, None]
+            invstd = spread if ctx.training else (spread + ctx.eps).rsqrt()
+            sums, product_sums = _map_sums(grad, z, mean, invstd)
+            if ctx.training:
+                grad_z = torch.ops.aten.native_batch_norm_backward(
+                    grad * decision.to(grad.dtype)[:, None, None, None], z, weight, None, None, mean, invstd, True,
+                    ctx.eps, [True, False, False])[0]
+            else:
+                scale = torch.outer(decision.to(sums.dtype), weight.to(sums.dtype) * invstd)
+                grad_z = grad * scale.to(grad.dtype)[:, :, None, None]
+        # Matrices times vectors, which are never rounded to TF32.
+        decision_wide, weight_wide, bias_wide = (values.to(sums.dtype) for values in (decision, weight, bias))
+        grad_decision = torch.addmv(torch.mv(sums, bias_wide), product_sums, weight_wide).to(decision.dtype)
         grad_weight = grad_bias = None
         if ctx.needs_input_grad[3] or ctx.needs_input_grad[4]:
-            grad_bias = torch.mv(sums.t(), decision_wide)
-            grad_weight = torch.addcmul(torch.mv(product_sums.t(), decision_wide), mean, grad_bias, value=-1) * invstd
-            grad_bias, grad_weight = grad_bias.to(bias.dtype), grad_weight.to(weight.dtype)
+            grad_weight = torch.mv(product_sums.t(), decision_wide).to(weight.dtype)
+            grad_bias = torch.mv(sums.t(), decision_wide).to(bias.dtype)
         return grad, grad_z, grad_decision, grad_weight, grad_bias, *[None] * 6
+
+
+def _map_sums(grad: Tensor, z: Tensor, mean: Tensor, invstd: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, C) sums over each map: of the gradient, and of its product with the normalised z."""
+    wide = torch.promote_types(z.dtype, torch.float32)
+    sums = grad.sum(dim=(2, 3), dtype=wide)
+    with_z = (grad.to(wide) * z).sum(dim=(2, 3))
+    return sums, torch.addcmul(with_z, mean.to(wide), sums, value=-1) * invstd
+
+
+def _frozen_backward(grad: Tensor, z: Tensor, decision: Tensor, weight: Tensor, mean: Tensor, var: Tensor,
+                     eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient of z and the sums of :func:`_map_sums` under a frozen norm, in the one kernel that a static block needs too.
+
+    Read as (1, N * C, H, W), each image's map is a channel of its own, whose weight is the norm's times the decision; the
+    kernel's gradients of such weights and biases are the sums.
+    """
+    images = len(z)
+    wide = torch.promote_types(z.dtype, torch.float32)
+    weights = torch.outer(decision.to(wide), weight.to(wide)).flatten()
+    grad_z, product_sums, sums = torch.ops.aten.native_batch_norm_backward(
+        grad.reshape(1, -1, *grad.shape[2:]), z.view(1, -1, *z.shape[2:]), weights, mean.to(wide).repeat(images),
+        var.to(wide).repeat(images), None, None, False, eps, [True, True, True])
+    return grad_z.view_as(z), sums.view(images, -1), product_sums.view(images, -1)

@@ -6,7 +6,7 @@ backward pass asks for it (:meth:`NodeMaps.forgetting`), and the gradient of an 
 (:class:`Aggregate`).
 """
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Optional
+from typing import Any, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ from torch.utils.checkpoint import checkpoint
 
 from ..functional.graph import aggregate, aggregate_for_all, edge_dots, edge_dots_for_all
 from ..functional.pooling import weighted_pool
+from ..functional.torch_versions import add_product_
 from ..functional.weighing import weigh
+from .conditional import gather
+from .exploration import with_zero_gradients
 from .forward_pass import ForwardPass
 from .residual import Residual
 from .workspace import Workspace
@@ -39,6 +42,9 @@ class NodeMaps:
         with_cp: Recompute what is inside the nodes in the backward pass.
         observed: Whether hooks may keep outputs, and their gradients.
         workspace: Memory for the backward pass, kept for the next one.
+
+    Attributes:
+        images: Node -> those that its branch runs on; None, or no entry: all.
     """
 
     def __init__(self, nodes: int, adjacency: Tensor, forward_pass: ForwardPass, *, whole_blocks: bool,
@@ -51,6 +57,7 @@ class NodeMaps:
         self.forward_pass = forward_pass
         self.observed = observed
         self.workspace = workspace
+        self.images: dict[int, Optional[Sequence[int]]] = {}
         self.maps: Optional[Tensor] = None  # (n, N, C * H * W), flattened as they lie in memory
         self.group = nodes + 1
         self._ran: Optional[Tensor] = None  # the last node's output
@@ -74,23 +81,29 @@ class NodeMaps:
         """
         whole = i == 0 or self.whole_blocks
         has_shortcut = whole and residual.has_shortcut
-        with self.forgetting(i, x):
-            if self.with_cp:
-                branch = checkpoint(residual.branch, x, use_reentrant=False)
-            else:
-                features = residual.first_conv(x)
-        if not self.with_cp:
-            branch = residual.branch_after_first_conv(features)
+        images = self.images.get(i)
+        branch = self._run_branch(i, residual, x, images)
         if self._gate is not None:
-            branch, self._gate = weigh(branch, self._gate), None
+            branch, self._gate = weigh(branch, self._gate if images is None else gather(self._gate, images)), None
         if self.with_cp and has_shortcut and residual.projection is not None:
             shortcut = checkpoint(residual.shortcut, x, use_reentrant=False)
         else:
             shortcut = residual.shortcut(x) if has_shortcut else None
         self._ran, self._pooled = Store.apply(
-            self, i, branch, shortcut, whole and residual.activation is not None,
+            self, i, branch, images, shortcut, whole and residual.activation is not None,
             self.forward_pass.pooling_weights((branch.shape[2], branch.shape[3])))
         return self._ran
+
+    def _run_branch(self, i: int, residual: Residual, x: Tensor, images: Optional[Sequence[int]]) -> Tensor:
+        if images is not None:
+            x = gather(x, images)
+            if not images:
+                return with_zero_gradients(x, residual.block.parameters())
+        with self.forgetting(i, x, images):
+            if self.with_cp:
+                return checkpoint(residual.branch, x, use_reentrant=False)
+            features = residual.first_conv(x)
+        return residual.branch_after_first_conv(features)
 
     def pool(self, y: Tensor) -> Tensor:
         """(N, C): averages of what the last block returned, which a hook may have replaced."""
@@ -162,18 +175,21 @@ class NodeMaps:
         else:
             aggregate(self.maps[start:j], self.adjacency[:, start:j, j], out=flat).add_(self._ahead[start][:, j - start])
 
-    def forgetting(self, j: int, x: Tensor) -> AbstractContextManager:
-        """Whatever saves x_j for its backward pass within this context does not: it gets it computed again."""
+    def forgetting(self, j: int, x: Tensor, images: Optional[Sequence[int]] = None) -> AbstractContextManager:
+        """Whatever saves x_j, or some images of it, for its backward pass within this context gets it computed again."""
         if j == 0 or not torch.is_grad_enabled():
             return nullcontext()
         storage, dtype = x.untyped_storage()._cdata, x.dtype
 
         def pack(saved: Tensor) -> Any:
             is_x = saved.untyped_storage()._cdata == storage and saved.dtype == dtype
-            return _Forgotten(self, j) if is_x else saved
+            return _Forgotten(self, j, images) if is_x else saved
 
         def unpack(packed: Any) -> Tensor:
-            return packed.maps.recompute(packed.j) if isinstance(packed, _Forgotten) else packed
+            if not isinstance(packed, _Forgotten):
+                return packed
+            x = packed.maps.recompute(packed.j)
+            return x if packed.images is None else gather(x, packed.images)
 
         return saved_tensors_hooks(pack, unpack)
 
@@ -189,25 +205,28 @@ class NodeMaps:
 class _Forgotten:
     """Stands for x_j where it would have been saved; frees the maps with the last of its kind."""
 
-    def __init__(self, maps: NodeMaps, j: int) -> None:
-        self.maps, self.j = maps, j
+    def __init__(self, maps: NodeMaps, j: int, images: Optional[Sequence[int]]) -> None:
+        self.maps, self.j, self.images = maps, j, images
 
 
 class Store(Function):
-    """Writes a node's output into the buffer: (maps, i, branch, shortcut or None, rectify, weights or None) -> y_i, pooled.
+    """Writes a node's output into the buffer.
 
-    The output is ``branch + shortcut``, rectified if asked for; with (N, H * W) weights it is averaged as well.
+    (maps, i, branch, images or None, shortcut or None, rectify, weights or None) -> y_i, pooled. The output is
+    ``branch + shortcut``, rectified if asked for; with (N, H * W) weights it is averaged as well. The branch is that of
+    all images, or of these; it counts as 0 for the others.
     """
 
     @staticmethod
-    def forward(ctx: Any, maps: NodeMaps, i: int, branch: Tensor, shortcut: Optional[Tensor], rectify: bool,
+    def forward(ctx: Any, maps: NodeMaps, i: int, branch: Tensor, images: Optional[Sequence[int]],
+                shortcut: Optional[Tensor], rectify: bool,
                 weights: Optional[Tensor]) -> tuple[Tensor, Optional[Tensor]]:
         if maps.maps is None:
             maps.allocate(branch)
         y = maps.output(i)
-        write_sum(y, branch, shortcut, rectify=rectify)
+        write_sum(y, branch, shortcut, rectify=rectify, images=images)
         ctx.set_materialize_grads(False)
-        ctx.observed, ctx.rectify = maps.observed, rectify
+        ctx.observed, ctx.rectify, ctx.images = maps.observed, rectify, images
         ctx.dtypes = branch.dtype, None if shortcut is None else shortcut.dtype
         ctx.save_for_backward(y.data, weights)
         return y, None if weights is None else weighted_pool(y, weights)
@@ -222,14 +241,15 @@ class Store(Function):
         if of_pooled is not None:
             if not private:
                 gradient, private = gradient.clone(), True
-            # In float32, and rounded once.
-            gradient.addcmul_(of_pooled[:, :, None, None], weights.view(-1, 1, *y.shape[2:]).to(of_pooled.dtype))
+            add_product_(gradient, of_pooled[:, :, None, None], weights.view(-1, 1, *y.shape[2:]).to(of_pooled.dtype))
         if ctx.rectify and private:
             torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
         elif ctx.rectify:
             gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
         branch, shortcut = ctx.dtypes
-        return None, None, gradient.to(branch), None if shortcut is None else gradient.to(shortcut), None, None
+        of_branch = gradient if ctx.images is None else gather(gradient, ctx.images)
+        return (None, None, of_branch.to(branch), None, None if shortcut is None else gradient.to(shortcut), None,
+                None)
 
 
 class Aggregate(Function):
@@ -315,9 +335,14 @@ def unflatten(flat: Tensor, shape: torch.Size, channels_last: bool) -> Tensor:
     return flat.view(len(flat), channels, height, width)
 
 
-def write_sum(out: Tensor, branch: Tensor, shortcut: Optional[Tensor], *, rectify: bool) -> None:
+def write_sum(out: Tensor, branch: Tensor, shortcut: Optional[Tensor], *, rectify: bool,
+              images: Optional[Sequence[int]] = None) -> None:
     """Stores a node's output, ``branch (+ shortcut)``, rectified if asked for. Without gradient."""
-    if shortcut is None:
+    if images is not None:
+        out.fill_(0) if shortcut is None else out.copy_(shortcut)
+        for n, image in zip(images, branch):
+            out[n].add_(image)
+    elif shortcut is None:
         out.copy_(branch)
     else:
         torch.add(branch, shortcut, out=out)

@@ -88,7 +88,10 @@ class WiredStage(Extension):
         return Residual(self[1]).activation is not None and not self.whole_blocks
 
     def _run_all(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:
-        """Every node runs for every image, and decisions multiply: training, and the reference at evaluation."""
+        """Nodes run for every image, and decisions multiply: training, and the reference at evaluation.
+
+        In training that skips, branches with a gate run for the open images and for drawn ones.
+        """
         options = dict(whole_blocks=self.whole_blocks, rectify_inputs=self.rectify_inputs)
         if is_traced():
             return self._run_nodes(x, forward_pass, wiring, TracedMaps(wiring.values, forward_pass, **options))
@@ -109,8 +112,9 @@ class WiredStage(Extension):
                 wiring.decide_output()
             else:
                 self._decide_gate(i + 1, averages, forward_pass, wiring)
-            x, link = maps.read(i + 1, y, row, link, gate=wiring.gates.get(i + 1) if self.whole_blocks else None,
-                                scale=wiring.scales.get(i + 1))
+            if forward_pass.exploration is not None and i + 1 in wiring.gates and isinstance(maps, NodeMaps):
+                maps.images[i + 1] = wiring.explore(i + 1, forward_pass.exploration)
+            x, link = maps.read(i + 1, y, row, link, gate=wiring.weighing(i + 1), scale=wiring.scales.get(i + 1))
         return x
 
     def _run_live(self, x: Tensor, forward_pass: ForwardPass, wiring: Wiring) -> Tensor:

@@ -1,4 +1,5 @@
 """The adjacency of a wired stage in one forward pass (DG-Net)."""
+from itertools import compress
 from typing import Optional, Sequence, Union
 
 import torch
@@ -6,6 +7,7 @@ from torch import Tensor, nn
 
 from ..functional.graph import column_scale, cut, cut_output
 from ..functional.gumbel import straight_through
+from .exploration import explore
 
 
 class Wiring:
@@ -26,6 +28,7 @@ class Wiring:
         values: (N, n+1, n+1) the weights decided so far, without gradient, and without what acts on whole columns: a node
             whose gate is shut still reads while training.
         gates: Node -> (N,) what its gate has decided.
+        explored: Node -> (N,) the same, with the gradient that is to come from what is read; of training that skips.
         scales: Vertex -> (N,) what its column is multiplied by to stay within its bound.
     """
 
@@ -39,8 +42,10 @@ class Wiring:
         self.whole_blocks = whole_blocks
         self.column_bound = column_bound if forced is None else None
         self.gates: dict[int, Tensor] = {}
+        self.explored: dict[int, Tensor] = {}
         self.scales: dict[int, Tensor] = {}
         self._rows: list[Tensor] = []
+        self._read_rows: list[Tensor] = []  # the same, but for the gradient of explored decisions
         self._outputs: list[Tensor] = []
         self._alive: list[Tensor] = []
 
@@ -51,8 +56,20 @@ class Wiring:
         """
         if i == 0:
             return torch.ones_like(self.values[:, 0, 0])
-        alive = (self.values[:, :i, i] > 0).any(dim=1).to(self.values.dtype)
-        return alive if self.whole_blocks or i not in self.gates else alive * self.gates[i]
+        reached = self._reached(i)
+        return reached if self.whole_blocks or i not in self.gates else reached * self.gates[i]
+
+    def _reached(self, i: int) -> Tensor:
+        return (self.values[:, :i, i] > 0).any(dim=1).to(self.values.dtype)
+
+    def explore(self, i: int, exploration: float) -> Optional[list[int]]:
+        """Draws which images the branch of node i, whose gate has decided, runs on; None if all."""
+        self.explored[i], runs = explore(self.gates[i], exploration)
+        return None if all(runs) else list(compress(range(len(runs)), runs))
+
+    def weighing(self, i: int) -> Optional[Tensor]:
+        """(N,): what the branch of node i is multiplied by, if it is a whole block with a gate."""
+        return self.explored.get(i, self.gates.get(i)) if self.whole_blocks else None
 
     def decide(self, i: int, weights: Tensor) -> Tensor:
         """Decides row i.
@@ -65,17 +82,22 @@ class Wiring:
             output are decided together at the end.
         """
         alive = self.alive(i).to(weights.dtype)[:, None]
-        if self.forced is None:
-            row = cut(weights, self.threshold, alive)
-        else:
-            row = straight_through(self.forced[:, i, i + 1:].to(weights.dtype), weights) * alive
+        row = read = self._cut(i, weights, alive)
+        if i in self.explored and not self.whole_blocks:
+            read = self._cut(i, weights, (self._reached(i) * self.explored[i]).to(weights.dtype)[:, None])
         self.values[:, i, i + 1:-1] = row[:, :-1].detach()
         self._rows.append(row)
+        self._read_rows.append(read)
         self._outputs.append(weights[:, -1])
         self._alive.append(alive)
         if i + 1 < self.nodes:
             self._bound(i + 1)
-        return row
+        return read
+
+    def _cut(self, i: int, weights: Tensor, alive: Tensor) -> Tensor:
+        if self.forced is None:
+            return cut(weights, self.threshold, alive)
+        return straight_through(self.forced[:, i, i + 1:].to(weights.dtype), weights) * alive
 
     def decide_output(self) -> None:
         """Decides the edges into the output, once every row is decided."""
@@ -94,7 +116,7 @@ class Wiring:
 
     def _into(self, j: int) -> Tensor:
         """(N, j): the weights of the edges into node j, before its bound, with their gradient."""
-        return torch.stack([row[:, j - i - 1] for i, row in enumerate(self._rows[:j])], dim=1)
+        return torch.stack([row[:, j - i - 1] for i, row in enumerate(self._read_rows[:j])], dim=1)
 
     def average(self, j: int, averages: Sequence[Tensor]) -> Tensor:
         """(N, C): the average of what node j reads.

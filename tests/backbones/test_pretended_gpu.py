@@ -108,6 +108,16 @@ def test_training_that_skips_reads_once_a_gate():
     assert len(reads.found) == 16 and not copies.found  # what runs is drawn anew for each block of a group
 
 
+@pytest.mark.parametrize('node', ['branch', 'block'])
+def test_training_that_skips_nodes_reads_once_a_gate(node):
+    backbone = DGResNet(50, base_channels=8, node=node, node_gates=True, train_execution='skip').train()
+    backbone.losses_attached = True
+    with FakeTensorMode(), Copies() as copies, Reads() as reads:
+        pretend(backbone)
+        backbone(torch.randn(4, 3, 64, 64, device='cuda'))
+    assert len(reads.found) == len(backbone.gates()) == 12 and not copies.found
+
+
 def test_what_reads_a_value_is_noticed():
     with FakeTensorMode(), pytest.raises(Exception, match='DataDependent|data-dependent|_local_scalar_dense'):
         torch.ones(2, device='cuda').sum().item()

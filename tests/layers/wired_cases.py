@@ -58,6 +58,7 @@ class Pass:
 
     def __init__(self, skips=False, threshold=0.4, forced=None, pool=None, number=3):
         self.number = number
+        self.exploration = None
         self.skips, self.threshold, self.forced = skips, threshold, forced
         self.decisions = Decisions(CELLS, SIZE)
         self._pool = pool

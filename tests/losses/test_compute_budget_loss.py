@@ -146,7 +146,8 @@ def pictures(count: int) -> torch.Tensor:
                                       dict(type='mmdyn.DGResNet', depth=34, node_gates=True)],
                          ids=['AIG', 'DG-branch', 'DG-block', 'DG-gates'])
 def test_alone_it_brings_the_measured_cost_to_the_target(backbone, target):
-    backbone = MODELS.build(dict(backbone, base_channels=8, norm_eval=False)).train()
+    three_stages = dict(num_stages=3, strides=(1, 2, 2), dilations=(1, 1, 1), out_indices=(2, ))
+    backbone = MODELS.build(dict(backbone, base_channels=8, norm_eval=False, **three_stages)).train()
     backbone.losses_attached = True
     with torch.no_grad():
         for _ in range(20):

@@ -34,6 +34,14 @@ def test_a_whole_detector(run_tool, configs):
     assert measured == ['training step', 'saved activations', 'inference', 'inference, open rate 0.5']
 
 
+@pytest.mark.parametrize('gates', [True, False])
+def test_training_that_skips_is_measured_where_nodes_have_gates(run_tool, gates):
+    backbone = dict(type='mmdyn.DGResNet', depth=18, base_channels=8, node_gates=gates)
+    out = run_tool(TOOL, str(backbone), '--size', 64, '--runs', 1, '--measure', 'train', '--open-rate', 0.5)
+    measured = [line.split('|')[1].strip() for line in out.splitlines()[4:] if '|' in line]
+    assert measured == ['training step'] + ['training step, skipped, open rate 0.5'] * gates
+
+
 def test_forced_decisions(run_tool):
     out = run_tool(TOOL, str(AIG), '--size', 64, '--runs', 1, '--measure', 'infer', '--decisions', 'closed')
     assert float(out.splitlines()[-1].split('|')[7]) < 0.4
