@@ -30,6 +30,9 @@ def set_mixed_precision(cfg: Config) -> None:
     if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise InputError(f'--amp replaces an OptimWrapper, the config has optim_wrapper.type = {kind}')
     if get_device() == 'cpu':
+        if 'rpn_head' in cfg.get('model', {}):
+            raise InputError('--amp: a region proposal network suppresses boxes while it trains, which mmcv does on CPUs in '
+                             'float32 alone: expected a GPU, or a model without rpn_head; or leave --amp out')
         for option in ('loss_scale', 'dtype'):
             cfg.optim_wrapper.pop(option, None)
         cfg.optim_wrapper.type = 'mmdyn.AutocastOptimWrapper'
