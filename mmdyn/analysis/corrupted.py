@@ -93,7 +93,8 @@ def study(name: str, cfg: Config, checkpoint: str, corruptions: Sequence[str], s
             metrics = build_runner(_evaluation(cfg, checkpoint, corruption, severity, dump)).test()
             routes = read_dump(str(dump)) if dynamic else None
         clean = clean or routes
-        ap = next(value for key, value in metrics.items() if key.endswith('bbox_mAP'))
+        # Where nothing was detected, CocoMetric returns nothing.
+        ap = next((value for key, value in metrics.items() if key.endswith('bbox_mAP')), 0.0)
         yield CorruptedRow(name, corruption, severity, float(ap), *_compare(routes, clean))
 
 
@@ -110,6 +111,8 @@ def _evaluation(cfg: Config, checkpoint: str, corruption: str, severity: int, du
         dataset.pipeline = [*dataset.pipeline[:load + 1], step, *dataset.pipeline[load + 1:]]
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
     evaluators = [own for own in evaluators if not own['type'].endswith('ComputeMetric')]
+    if not any(own['type'].endswith('CocoMetric') for own in evaluators):
+        raise InputError(f"expected a CocoMetric in test_evaluator, got {[own['type'] for own in evaluators]}")
     if dump is not None:
         evaluators.append(dict(type='mmdyn.ComputeMetric', dump=str(dump)))
         hooks = cfg.get('custom_hooks') or []
