@@ -119,9 +119,10 @@ class DynamicBackbone(BackboneGates):
                 f'Add to the config:\n    {_HOOK_LINE.format(self.needed_loss)}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
         # Where nothing is written to twice, nobody has to be looked for.
-        observed = torch.is_grad_enabled() or len(images) == 1 or is_observed(self)
+        hooked = (torch.is_grad_enabled() or len(images) > 1) and is_observed(self)
+        observed = torch.is_grad_enabled() or len(images) == 1 or hooked
         return ForwardPass(images, skips=self.skips, pool_padding=self.pool_padding, forced=self._forced,
-                           target_rates=self.target_rates, observed=observed,
+                           target_rates=self.target_rates, observed=observed, hooked=hooked,
                            open_images=self._open_images(len(images)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

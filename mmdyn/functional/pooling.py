@@ -4,7 +4,7 @@ Pictures of different sizes are padded to one size on the right and at the botto
 normalisation, with exact zeros. Pooling over the padding would let a picture's batch-mates
 change its route, so gates and routers pool over the valid part alone.
 """
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from .autocast import without_autocast
+from .torch_versions import add_product_
 
 
 def valid_sizes(images: Tensor) -> Tensor:
@@ -80,38 +81,65 @@ def weighted_pool(features: Tensor, weights: Tensor) -> Tensor:
     Returns:
         (N, C), in float32 or wider, also under autocast.
     """
-    return _WeightedPool.apply(features, weights)
+    return pool_beside(features, weights, private=False)[1]
 
 
-class _WeightedPool(Function):
+def pool_beside(features: Tensor, weights: Tensor, *, private: bool) -> tuple[Tensor, Tensor]:
+    """The features, to be read on, and their averages; the gradient of both in one pass over the map.
+
+    Args:
+        features: (N, C, h, w), any memory format.
+        weights: (N, h * w) from :func:`pooling_weights`, without gradient.
+        private: Whether at least two read the features on and nobody else sees their gradient: then it is a sum that
+            may be written to.
+
+    Returns:
+        (N, C, h, w), the same memory; (N, C), in float32 or wider, also under autocast.
+    """
+    return _PoolBeside.apply(features, weights, private)
+
+
+class _PoolBeside(Function):
     """Keeps the weights alone, and gives a gradient in the features' own dtype and memory format."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weights: Tensor) -> Tensor:
-        ctx.dtype = features.dtype
+    def forward(ctx: Any, features: Tensor, weights: Tensor, private: bool) -> tuple[Tensor, Tensor]:
+        ctx.dtype, ctx.private = features.dtype, private
         ctx.channels_last = features.is_contiguous(memory_format=torch.channels_last)
         ctx.size = features.shape[2:]
         ctx.save_for_backward(weights)
-        with without_autocast(features):
-            features = features.to(torch.promote_types(features.dtype, torch.float32))
-            weights = weights.to(features.dtype)
-            # The weights as a row vector on the left: the other way round is an order slower on CPUs.
-            if not ctx.channels_last:
-                return torch.bmm(weights[:, None], features.flatten(2).transpose(1, 2)).squeeze(1)
-            # Row by row of the map: a product over all cells would keep a handful of a GPU's thread blocks busy.
-            number, channels, height, width = features.shape
-            rows = features.permute(0, 2, 3, 1).reshape(number * height, width, channels)
-            return torch.bmm(weights.view(-1, 1, width), rows).view(number, height, channels).sum(dim=1)
+        ctx.set_materialize_grads(False)
+        return features, _average(features, weights, ctx.channels_last)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple:
+    def backward(ctx: Any, of_features: Optional[Tensor], of_average: Optional[Tensor]) -> tuple:
         weights, = ctx.saved_tensors
-        shape = gradient.shape + ctx.size
-        memory_format = torch.channels_last if ctx.channels_last else torch.contiguous_format
-        spread = torch.empty(shape, dtype=ctx.dtype, device=gradient.device, memory_format=memory_format)
-        # Multiplied in float32 and rounded once, without a map in float32.
-        return torch.mul(gradient[:, :, None, None], weights.view(-1, 1, *ctx.size), out=spread), None
+        if of_average is None:
+            return of_features, None, None
+        spread, over = of_average[:, :, None, None], weights.view(-1, 1, *ctx.size)
+        if of_features is None:
+            memory_format = torch.channels_last if ctx.channels_last else torch.contiguous_format
+            gradient = torch.empty(of_average.shape + ctx.size, dtype=ctx.dtype, device=of_average.device,
+                                   memory_format=memory_format)
+            # Multiplied in float32 and rounded once, without a map in float32.
+            return torch.mul(spread, over, out=gradient), None, None
+        gradient = of_features if ctx.private else of_features.clone()
+        add_product_(gradient, spread, over)
+        return gradient, None, None
+
+
+def _average(features: Tensor, weights: Tensor, channels_last: bool) -> Tensor:
+    with without_autocast(features):
+        features = features.to(torch.promote_types(features.dtype, torch.float32))
+        weights = weights.to(features.dtype)
+        # The weights as a row vector on the left: the other way round is an order slower on CPUs.
+        if not channels_last:
+            return torch.bmm(weights[:, None], features.flatten(2).transpose(1, 2)).squeeze(1)
+        # Row by row of the map: a product over all cells would keep a handful of a GPU's thread blocks busy.
+        number, channels, height, width = features.shape
+        rows = features.permute(0, 2, 3, 1).reshape(number * height, width, channels)
+        return torch.bmm(weights.view(-1, 1, width), rows).view(number, height, channels).sum(dim=1)
 
 
 def cropped_pool(features: Tensor, cells: list[list[int]]) -> Tensor:

@@ -1,4 +1,6 @@
 """What PyTorch's releases since 2.1 spell differently, or lack."""
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,17 @@ def multiplies_in_tf32(maps: Tensor) -> bool:
 
 def add_product_(out: Tensor, factor: Tensor, other: Tensor) -> None:
     """``out += factor * other``, factors of float32 and rounded once."""
-    if out.dtype == factor.dtype or out.device.type != 'cpu':
+    if out.dtype == factor.dtype or out.device.type != 'cpu' or _addcmul_mixes_dtypes():
         out.addcmul_(factor, other)
-    else:  # the kernel of old releases takes one dtype
+    else:
         out.add_(factor * other)
+
+
+@lru_cache(maxsize=None)
+def _addcmul_mixes_dtypes() -> bool:
+    """Whether the CPU's kernel does; that of 2.1 fails."""
+    try:
+        torch.zeros(1, dtype=torch.bfloat16).addcmul_(torch.zeros(1), torch.zeros(1))
+    except RuntimeError:
+        return False
+    return True

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..functional.gumbel import straight_through
-from ..functional.pooling import cropped_pool, fill_their_frame, pooling_weights, valid_sizes, weighted_pool
+from ..functional.pooling import cropped_pool, fill_their_frame, pool_beside, pooling_weights, valid_sizes
 from ..functional.torch_versions import is_traced
 from .decisions import Decisions
 from .gate import BaseGate, ask
@@ -27,6 +27,7 @@ class ForwardPass:
         target_rates: Block name -> target rate.
         threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
         observed: Whether hooks may keep the maps that pass from block to block.
+        hooked: Whether hooks may keep maps, or gradients of maps.
         exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
             everything runs.
         open_images: So many images, the first of the batch, run every block, and no gate is asked about them.
@@ -45,6 +46,7 @@ class ForwardPass:
                  target_rates: Optional[dict[str, float]] = None,
                  threshold: Union[float, Tensor] = 0.0,
                  observed: bool = True,
+                 hooked: bool = True,
                  exploration: Optional[float] = None,
                  open_images: int = 0) -> None:
         self.exploration = exploration
@@ -56,6 +58,7 @@ class ForwardPass:
         self.threshold = threshold
         self.stage_input: Optional[Tensor] = None
         self._observed = observed
+        self._hooked = hooked
         # What runs masked is to be one graph; and on a GPU, waiting costs more than averages with weights.
         self._reads_values = skips and images.device.type == 'cpu' and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))
@@ -65,6 +68,7 @@ class ForwardPass:
         self._weights: dict[tuple[int, int], Tensor] = {}
         self._dtype = torch.promote_types(images.dtype, torch.float32)
         self._pooled: Optional[tuple[Tensor, Tensor]] = None
+        self._beside: Optional[tuple[Tensor, Tensor]] = None
         self._open_index: dict[Tensor, Tensor] = {}
 
     def pool(self, features: Tensor, images: Optional[Sequence[int]] = None) -> Tensor:
@@ -84,6 +88,15 @@ class ForwardPass:
             self._pooled = features, self._pool(features, images)
         return self._pooled[1]
 
+    def beside(self, features: Tensor) -> Tensor:
+        """What a block reads on whose input has been averaged: the same, and the gradient of the average comes with its own.
+
+        To be read by two, branch and shortcut, so that its gradient is a sum (:func:`mmdyn.functional.pooling.pool_beside`).
+        """
+        if self._beside is None or self._beside[0] is not features:
+            return features
+        return self._beside[1]
+
     def writable(self, maps: Tensor) -> Tensor:
         """Maps that a block may write its output to: these, unless somebody may have kept them; then a copy."""
         if self._observed or maps is self.stage_input:
@@ -97,7 +110,10 @@ class ForwardPass:
             return features.mean(dim=(2, 3), dtype=torch.promote_types(features.dtype, torch.float32))
         weights = self.pooling_weights((features.shape[2], features.shape[3]))
         if weights is not None:
-            return weighted_pool(features, weights if len(features) == len(weights) else weights[images])
+            beside, pooled = pool_beside(features, weights if len(features) == len(weights) else weights[images],
+                                         private=not self._hooked)
+            self._beside = features, beside
+            return pooled
         if self._sizes_on_host is None:
             self._sizes_on_host = self._sizes.tolist()
         sizes = self._sizes_on_host if images is None else [self._sizes_on_host[n] for n in images]

@@ -45,7 +45,7 @@ class GatedBlock(Extension):
         if forward_pass.exploration is not None:
             return _run_explored(residual, x, decision, forward_pass.exploration)
         if not forward_pass.skips:
-            return _run_masked(residual, x, decision)
+            return _run_masked(residual, forward_pass.beside(x), decision)
         if torch.is_grad_enabled() or x.device.type != 'cpu':
             return _run_gathered(residual, x, decision, forward_pass)
         return _run_portions(residual, x, decision, forward_pass)

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmdyn.functional.pooling import cropped_pool, pooling_weights, valid_sizes, weighted_pool
+from mmdyn.functional.pooling import cropped_pool, pool_beside, pooling_weights, valid_sizes, weighted_pool
 
 
 def pool(features, sizes, input_size):
@@ -61,6 +61,24 @@ def test_the_gradient_is_rounded_once_and_keeps_dtype_and_memory_format(dtype, m
     exact = gradient[:, :, None, None] * weights.view(2, 1, 200, 320).to(gradient.dtype)
     assert torch.equal(features.grad, exact.to(dtype))
     assert features.grad.is_contiguous(memory_format=memory_format)
+
+
+@pytest.mark.parametrize('private', [False, True])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_features_read_on_beside_their_average_have_the_gradient_of_both(dtype, private):
+    features = torch.randn(2, 3, 4, 5).to(dtype)
+    weights = pooling_weights(torch.tensor([[4, 5], [3, 2]]), (4, 5), (4, 5), torch.promote_types(dtype, torch.float32))
+    of_features, of_average = torch.randn(2, 3, 4, 5).to(dtype), torch.randn(2, 3).to(weights.dtype)
+    leaf = features.clone().requires_grad_()
+    beside, average = pool_beside(leaf, weights, private=private)
+    assert beside.data_ptr() == leaf.data_ptr() and torch.equal(average, weighted_pool(features, weights))
+    given = of_features.clone()
+    torch.autograd.backward([beside, average], [given, of_average])
+    both = of_features.to(weights.dtype) + of_average[:, :, None, None] * weights.view(2, 1, 4, 5)
+    torch.testing.assert_close(leaf.grad, both.to(dtype), rtol=0, atol=0 if dtype == torch.bfloat16 else 1e-15)
+    assert torch.equal(given, of_features) is not private
+    unread, average = pool_beside(features.requires_grad_(), weights, private=private)
+    assert torch.autograd.grad(unread.sum(), features)[0].eq(1).all()  # of what is not asked for, nothing is added
 
 
 @pytest.mark.parametrize('length, cells', [(64, 16), (90, 12), (48, 48), (50, 7), (7, 1)])

@@ -132,3 +132,18 @@ def test_no_more_is_kept_than_by_the_static_network(with_cp):
         next(parameter).requires_grad_()
     kept = [saved_bytes(model, lambda model=model: model(images)) for model in (static, gated)]
     assert kept[1] <= 1.02 * kept[0]
+
+
+def test_a_gradient_that_a_hook_keeps_is_not_written_to():
+    """Where nobody looks, the gradient of the average that the gate reads is added in place."""
+    backbone = AIGResNet(depth=18, norm_eval=True).train()
+    backbone.losses_attached = True
+    kept = []
+
+    def keep(module, args, output):
+        args[0].register_hook(lambda gradient: kept.append((gradient, gradient.clone())))
+
+    backbone.layer2[1].conv1.register_forward_hook(keep)
+    sum(map(torch.Tensor.sum, backbone(torch.randn(2, 3, 32, 32)))).backward()
+    (gradient, as_it_came), = kept
+    assert torch.equal(gradient, as_it_came)
