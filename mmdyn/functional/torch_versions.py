@@ -1,6 +1,4 @@
 """What PyTorch's releases since 2.1 spell differently, or lack."""
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
@@ -30,17 +28,19 @@ def multiplies_in_tf32(maps: Tensor) -> bool:
 
 def add_product_(out: Tensor, factor: Tensor, other: Tensor) -> None:
     """``out += factor * other``, factors of float32 and rounded once."""
-    if out.dtype == factor.dtype or out.device.type != 'cpu' or _addcmul_mixes_dtypes():
+    if out.dtype == factor.dtype or out.device.type != 'cpu' or _ADDCMUL_MIXES_DTYPES:
         out.addcmul_(factor, other)
     else:
         out.add_(factor * other)
 
 
-@lru_cache(maxsize=None)
 def _addcmul_mixes_dtypes() -> bool:
-    """Whether the CPU's kernel does; that of 2.1 fails."""
+    """Whether the kernel of CPUs does; that of 2.1 fails."""
     try:
         torch.zeros(1, dtype=torch.bfloat16).addcmul_(torch.zeros(1), torch.zeros(1))
     except RuntimeError:
         return False
     return True
+
+
+_ADDCMUL_MIXES_DTYPES = _addcmul_mixes_dtypes()  # before anything is traced

@@ -306,7 +306,7 @@ def test_forced_decisions_must_fit_the_batch():
     (dict(gate=dict(width=3)), ValueError, "gate takes the options .*got \\['width'\\]"),
     (dict(gate=dict(num_classes=10, norm='BN')), ValueError, r"gate takes the options \('num_classes',\), got \['norm'\]"),
     (dict(target_rates=[0.5]), ValueError, 'must have 8 entries'),
-    (dict(open_probability='calibrated'), ValueError, r"'calibrated' .*expected target_rates .*got None for layer1.0, l"),
+    (dict(open_probability='calibrated'), ValueError, r"'calibrated': .*expected target_rates .*got None for layer1.0, l"),
     (dict(open_probability='calibrated', target_rates=[0.5, None] + [1] * 6), ValueError, 'got None for layer1.1$'),
 ])
 def test_bad_options(options, error, message):
