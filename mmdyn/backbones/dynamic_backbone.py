@@ -118,11 +118,10 @@ class DynamicBackbone(BackboneGates):
                 f'What the gates of {type(self).__name__} are to learn needs a loss, but nothing reads its decisions. '
                 f'Add to the config:\n    {_HOOK_LINE.format(self.needed_loss)}\n'
                 'or, without a Runner, call mmdyn.attach(model, losses=[...]) before training.')
-        # Where nothing is written to twice, nobody has to be looked for.
+        # One image at evaluation: nothing is written to twice, and nobody has to be looked for.
         hooked = (torch.is_grad_enabled() or len(images) > 1) and is_observed(self)
-        observed = torch.is_grad_enabled() or len(images) == 1 or hooked
         return ForwardPass(images, skips=self.skips, pool_padding=self.pool_padding, forced=self._forced,
-                           target_rates=self.target_rates, observed=observed, hooked=hooked,
+                           target_rates=self.target_rates, hooked=hooked,
                            open_images=self._open_images(len(images)))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -26,8 +26,7 @@ class ForwardPass:
         forced: Decisions to be used instead of the gates' or routers'.
         target_rates: Block name -> target rate.
         threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
-        observed: Whether hooks may keep the maps that pass from block to block.
-        hooked: Whether hooks may keep maps, or gradients of maps.
+        hooked: Whether hooks may keep the maps that pass from block to block, or their gradients.
         exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
             everything runs.
         open_images: So many images, the first of the batch, run every block, and no gate is asked about them.
@@ -45,7 +44,6 @@ class ForwardPass:
                  forced: Forced = None,
                  target_rates: Optional[dict[str, float]] = None,
                  threshold: Union[float, Tensor] = 0.0,
-                 observed: bool = True,
                  hooked: bool = True,
                  exploration: Optional[float] = None,
                  open_images: int = 0) -> None:
@@ -57,8 +55,8 @@ class ForwardPass:
         self.forced = forced
         self.threshold = threshold
         self.stage_input: Optional[Tensor] = None
-        self._observed = observed
         self._hooked = hooked
+        self._observed = hooked or torch.is_grad_enabled() or len(images) == 1
         # What runs masked is to be one graph; and on a GPU, waiting costs more than averages with weights.
         self._reads_values = skips and images.device.type == 'cpu' and not is_traced()
         self._unpadded = pool_padding or (self._reads_values and fill_their_frame(images))

@@ -19,7 +19,7 @@ from ..functional.graph import aggregate, aggregate_for_all, edge_dots, edge_dot
 from ..functional.pooling import weighted_pool
 from ..functional.torch_versions import add_product_
 from ..functional.weighing import weigh
-from .conditional import gather
+from .conditional import gather, select
 from .exploration import with_zero_gradients
 from .forward_pass import ForwardPass
 from .residual import Residual
@@ -340,8 +340,9 @@ def write_sum(out: Tensor, branch: Tensor, shortcut: Optional[Tensor], *, rectif
     """Stores a node's output, ``branch (+ shortcut)``, rectified if asked for. Without gradient."""
     if images is not None:
         out.fill_(0) if shortcut is None else out.copy_(shortcut)
-        for n, image in zip(images, branch):
-            out[n].add_(image)
+        if images:  # sums put in their places, as `index_add` would add atomically
+            index = torch.tensor(images, device=out.device)
+            out.index_copy_(0, index, (select(out, index) + branch).to(out.dtype))
     elif shortcut is None:
         out.copy_(branch)
     else:
