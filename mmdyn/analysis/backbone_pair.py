@@ -1,7 +1,7 @@
 """A dynamic backbone and its static parent with the same weights, alone or inside the same detector."""
 import copy
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,17 +18,24 @@ from ..engine import InputError, check_config, check_file, read_config_file
 WIRINGS = ('complete', 'chain')
 
 
-def read_config_or_backbone(text: str) -> Config:
-    """A config file, or a backbone given as ``dict(type=..., ...)``, which becomes ``model.backbone``."""
+def read_config_or_backbone(text: str, options: Mapping[str, Any] | None = None) -> Config:
+    """A config file, or a backbone given as ``dict(type=..., ...)``, which becomes ``model.backbone``.
+
+    Args:
+        text: Path or backbone.
+        options: Dotted key -> value to override, of ``--cfg-options``.
+    """
     if text.lstrip().startswith(('dict(', '{')):
         try:
             cfg = Config.fromstring(f'model = dict(backbone={text})', '.py')
         except Exception as error:  # whatever is wrong with what was typed
             raise InputError(f'expected a backbone such as "dict(type=\'mmdyn.AIGResNet\', depth=50)", got {text} '
                              f'({type(error).__name__}: {error})') from None
+        if options:
+            raise InputError(f'--cfg-options expects a config file, got the backbone {text}')
     else:
         check_file(text, 'a config file or dict(type=...)')
-        cfg = read_config_file(text)
+        cfg = read_config_file(text, options)
     if 'backbone' not in cfg.get('model', {}):
         raise InputError(f'expected a config with model.backbone, found none in {text}')
     check_config(cfg)
@@ -112,27 +119,26 @@ class BackbonePair:
 
     def skips_in_training(self) -> bool:
         """Whether closed blocks can be skipped while training: there are gates, and norms are frozen."""
-        try:
-            with self.training(skip=True):
-                return hasattr(self.backbone, 'train_execution')
-        except ValueError:
-            return False
+        with self.training():
+            try:
+                self.backbone.train_execution = 'skip'
+                self.backbone.train()
+            except ValueError:
+                return False
+        return True
 
     @contextmanager
-    def training(self, skip: bool = False) -> Iterator[None]:
+    def training(self) -> Iterator[None]:
+        """Within it all models train, closed blocks masked unless the backbone is told otherwise."""
         backbone = self.backbone
-        before = backbone.losses_attached, getattr(backbone, 'train_execution', None)
+        before = backbone.losses_attached, backbone.train_execution
         try:
-            backbone.losses_attached = True
-            if before[1] is not None:
-                backbone.train_execution = 'skip' if skip else before[1]
+            backbone.losses_attached, backbone.train_execution = True, 'mask'
             for model in self.models.values():
                 model.train()
             yield
         finally:
-            backbone.losses_attached = before[0]
-            if before[1] is not None:
-                backbone.train_execution = before[1]
+            backbone.losses_attached, backbone.train_execution = before
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
@@ -142,7 +148,13 @@ class BackbonePair:
 
 
 class DetectorPair(BackbonePair):
-    """The same for the detectors of a config around the two backbones."""
+    """The same for the detectors of a config around the two backbones.
+
+    Attributes:
+        draw: Makes a batch of so many images of a size, with annotations; None: random ones.
+    """
+
+    draw: Callable[[int, tuple[int, int]], Any] | None = None
 
     def _backbone_config(self, config: dict) -> dict:
         return config['backbone']
@@ -155,8 +167,11 @@ class DetectorPair(BackbonePair):
         self.backbone = self.dynamic.backbone
 
     def make_inputs(self, batch: int, size: tuple[int, int]) -> Any:
-        from mmdet.testing import demo_mm_inputs
-        data = demo_mm_inputs(batch, (3, *size), num_classes=3, with_mask=getattr(self.dynamic, 'with_mask', False))
+        if self.draw is not None:
+            data = self.draw(batch, size)
+        else:
+            from mmdet.testing import demo_mm_inputs
+            data = demo_mm_inputs(batch, (3, *size), num_classes=3, with_mask=getattr(self.dynamic, 'with_mask', False))
         return self.dynamic.data_preprocessor(data, False)
 
     def predict(self, model: nn.Module, inputs: Any) -> None:

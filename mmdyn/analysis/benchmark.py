@@ -6,9 +6,11 @@ the ratios of each round are given. Efficiency is the ratio of the multiply-adds
 import json
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.registry import init_default_scope
@@ -17,6 +19,7 @@ from ..engine import InputError, blame, check_output_folder
 from .backbone_pair import BackbonePair, DetectorPair, force_rate, read_config_or_backbone
 from .timing import interleave, saved_bytes
 from .trained_model import check_size
+from .training_images import training_batch
 
 MEASURES = ('train', 'memory', 'infer', 'rates')
 # Where other processes take the cores away, only the time that this one has computed means anything.
@@ -25,7 +28,11 @@ CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result; times in seconds, memory in bytes, ratios dynamic / static."""
+    """One line of the result; times in seconds, memory in bytes, ratios dynamic / static.
+
+    Attributes:
+        over_masked: Of training that skips: its time over that of masked training in the same rounds.
+    """
     what: str
     batch: int
     size: str
@@ -34,6 +41,7 @@ class Row:
     dynamic: float
     ratio: float
     mac_ratio: float | None = None
+    over_masked: float | None = None
 
     @property
     def efficiency(self) -> float | None:
@@ -41,7 +49,8 @@ class Row:
 
     def cells(self) -> list[str]:
         scale, unit = (1e3, 'ms') if self.unit == 's' else (2**-20, 'MiB')
-        optional = [f'{value:.3f}' if value is not None else '' for value in (self.mac_ratio, self.efficiency)]
+        optional = [f'{value:.3f}' if value is not None else ''
+                    for value in (self.mac_ratio, self.efficiency, self.over_masked)]
         return [
             self.what, str(self.batch), self.size, f'{self.static * scale:.1f} {unit}',
             f'{self.dynamic * scale:.1f} {unit}', f'{self.ratio:.3f}', *optional
@@ -69,27 +78,34 @@ class Benchmark:
             timing['synchronise'] = torch.cuda.synchronize
 
     def row(self, what: str, unit: str, static: list[float], dynamic: list[float],
-            mac_ratios: list[float] | None = None) -> Row:
+            mac_ratios: list[float] | None = None, masked: list[float] | None = None) -> Row:
         ratios = [d / s for s, d in zip(static, dynamic)]
         # With other decisions in each round, multiply-adds and time belong together.
         mac_ratio = statistics.median(mac_ratios) if mac_ratios else None
+        over_masked = statistics.median(d / m for m, d in zip(masked, dynamic)) if masked else None
         return Row(what, self.batch, f'{self.size[0]}x{self.size[1]}', unit, statistics.median(static),
-                   statistics.median(dynamic), statistics.median(ratios), mac_ratio)
+                   statistics.median(dynamic), statistics.median(ratios), mac_ratio, over_masked)
 
-    def train(self, rate: float | None = None) -> Row:
-        """Forward and backward pass, without the optimiser's step; at a given rate, of random decisions, skipped."""
+    def train(self, rates: Sequence[float]) -> list[Row]:
+        """Forward and backward pass, without the optimiser's step: masked; skipped, with random decisions of given rates."""
         pair, backbone, generator = self.pair, self.pair.backbone, torch.Generator().manual_seed(0)
+        masked = 'training step'
+        skipped = {f'{masked}, skipped, open rate {rate:g}': rate for rate in (rates if pair.skips_in_training() else ())}
 
-        def prepare() -> None:
-            if rate is not None:
-                force_rate(backbone, rate, self.batch, generator, self.wiring)
+        def prepare(name: str) -> None:
+            if name == masked:
+                backbone.train_execution = 'mask'
+                backbone.force_decisions(self.decisions)
+            elif name in skipped:
+                backbone.train_execution = 'skip'
+                force_rate(backbone, skipped[name], self.batch, generator, self.wiring)
 
-        backbone.force_decisions(self.decisions)
-        steps = {name: lambda model=model: pair.train_step(model, self.inputs) for name, model in pair.models.items()}
-        with pair.training(skip=rate is not None):
-            times = interleave(steps, prepare=prepare, **self.timing)
-        what = 'training step' if rate is None else f'training step, skipped, open rate {rate:g}'
-        return self.row(what, 's', times['static'], times['dynamic'])
+        steps = {name: partial(pair.train_step, pair.dynamic, self.inputs) for name in (masked, *skipped)}
+        with pair.training():
+            times = interleave(dict(steps, static=partial(pair.train_step, pair.static, self.inputs)), prepare=prepare,
+                               **self.timing)
+        return [self.row(name, 's', times['static'], times[name], masked=times[masked] if name in skipped else None)
+                for name in steps]
 
     def memory(self) -> Row:
         self.pair.backbone.force_decisions(self.decisions)
@@ -103,7 +119,9 @@ class Benchmark:
         pair, backbone, generator = self.pair, self.pair.backbone, torch.Generator().manual_seed(0)
         decisions = []
 
-        def prepare() -> None:
+        def prepare(name: str) -> None:
+            if name == 'static':
+                return
             if rate is None:
                 backbone.force_decisions(self.decisions)
             else:
@@ -126,21 +144,27 @@ class Benchmark:
 
 def table(rows: list[Row]) -> str:
     """The rows as a table in Markdown."""
-    header = ['', 'batch', 'size', 'static', 'dynamic', 'ratio', 'MAC ratio', 'efficiency']
+    header = ['', 'batch', 'size', 'static', 'dynamic', 'ratio', 'MAC ratio', 'efficiency', 'over masked']
     lines = [header, ['---'] * len(header), *(row.cells() for row in rows)]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
 
 
-def build_pair(config: str, static: str | None, device: str, amp: str | None, *, whole_detector: bool) -> BackbonePair:
+def build_pair(config: str, static: str | None, device: str, amp: str | None, *, cfg_options: Mapping[str, Any] | None,
+               whole_detector: bool, training_images: bool) -> BackbonePair:
     """The dynamic model that a config file or ``dict(type=...)`` names, and the static one beside it."""
-    cfg = read_config_or_backbone(config)
+    cfg = read_config_or_backbone(config, cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     static = read_config_or_backbone(static).model.backbone if static else None
+    if training_images and not whole_detector:
+        raise InputError('--training-images is for a --whole-detector; backbones alone are measured on random images')
     if not whole_detector:
         return BackbonePair(cfg.model.backbone, static, device, amp)
     if 'type' not in cfg.model:
         raise InputError('--whole-detector expects a config file of a detector, got a backbone')
-    return DetectorPair(cfg.model, static, device, amp)
+    pair = DetectorPair(cfg.model, static, device, amp)
+    if training_images:
+        pair.draw = partial(training_batch, cfg)
+    return pair
 
 
 def check_numbers(size: Sequence[int], batch: Sequence[int], open_rate: Sequence[float], runs: int, warm_up: int) -> None:
@@ -163,17 +187,17 @@ def measure_pair(pair: BackbonePair, measure: Sequence[str], batch: Sequence[int
         for what in measure:
             if what == 'rates':
                 rows += [benchmark.infer(rate) for rate in open_rate]
+            elif what == 'train':
+                rows += benchmark.train(open_rate)
             else:
                 rows.append(getattr(benchmark, what)())
-            if what == 'train' and pair.skips_in_training():
-                rows += [benchmark.train(rate) for rate in open_rate]
     return rows
 
 
 def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequence[int], measure: Sequence[str],
             decisions: str | None, open_rate: Sequence[float], wiring: str, channels_last: bool, whole_detector: bool,
-            runs: int, warm_up: int, clock: str, threads: int | None, device: str, amp: str | None,
-            json_file: Path | None) -> str:
+            cfg_options: Mapping[str, Any] | None, training_images: bool, runs: int, warm_up: int, clock: str,
+            threads: int | None, device: str, amp: str | None, json_file: Path | None) -> str:
     """Measures what the options of tools/analysis_tools/benchmark.py ask for.
 
     Returns:
@@ -189,7 +213,8 @@ def compare(config: str, *, static: str | None, batch: Sequence[int], size: Sequ
     if threads:
         torch.set_num_threads(threads)
     with blame('the backbones cannot be built'):
-        pair = build_pair(config, static, device, amp, whole_detector=whole_detector)
+        pair = build_pair(config, static, device, amp, cfg_options=cfg_options, whole_detector=whole_detector,
+                          training_images=training_images)
     check_size(pair.account, shape, '--size')
     if channels_last:
         for model in pair.models.values():

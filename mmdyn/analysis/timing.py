@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def interleave(functions: Mapping[str, Callable[[], object]],
                runs: int,
                warm_up: int = 2,
-               prepare: Callable[[], None] = lambda: None,
+               prepare: Callable[[str], None] = lambda name: None,
                synchronise: Callable[[], None] = lambda: None,
                clock: Callable[[], float] = time.perf_counter) -> dict[str, list[float]]:
     """Runs functions in turn, round after round, and times each call.
@@ -19,7 +19,7 @@ def interleave(functions: Mapping[str, Callable[[], object]],
         functions: Name -> what to time.
         runs: Rounds that count.
         warm_up: Rounds before them.
-        prepare: Called, untimed, before each round.
+        prepare: Called with the name, untimed, before each call.
         synchronise: Waits until the device has finished.
         clock: In seconds.
 
@@ -31,10 +31,10 @@ def interleave(functions: Mapping[str, Callable[[], object]],
     gc.disable()
     try:
         for turn in range(-warm_up, runs):
-            prepare()
             names = list(functions)
             # Whoever runs second finds the caches as the first has left them.
             for name in names if turn % 2 else reversed(names):
+                prepare(name)
                 synchronise()
                 start = clock()
                 functions[name]()

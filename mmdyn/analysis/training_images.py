@@ -36,6 +36,25 @@ def training_images(cfg: Config, count: int) -> list[Any]:
     return list(DataLoader(chosen, batch_size=loader.batch_sampler.batch_size, collate_fn=loader.collate_fn))
 
 
+def training_batch(cfg: Config, images: int, size: tuple[int, int]) -> Any:
+    """The first batch of a shuffled training set, through the training pipeline, in which images are resized to fit.
+
+    Args:
+        cfg: With ``train_dataloader``.
+        images: A batch.
+        size: (H, W), the largest; where the pipeline keeps the aspect ratio, images are smaller in one direction.
+    """
+    if not cfg.get('train_dataloader'):
+        raise InputError('--training-images expects train_dataloader in the config')
+    check_datasets(cfg, ('train', ))
+    settings = dict(cfg.train_dataloader, dataset=_resized(cfg.train_dataloader['dataset'], size), batch_size=images,
+                    num_workers=0, persistent_workers=False)
+    loader = loader_with_images(lambda: Runner.build_dataloader(settings, seed=0), 'train')
+    if len(loader.dataset) < images:
+        raise InputError(f'--batch {images} is more than the {len(loader.dataset)} training images')
+    return next(iter(loader))
+
+
 def with_annotations(evaluation: Sequence[dict], training: Sequence[dict]) -> list[dict]:
     """The pipeline of evaluation, with the annotations that training loads right behind the first step, the image."""
     first, *others = [step for step in evaluation if not _loads_annotations(step)]
@@ -59,3 +78,12 @@ def _without_augmentation(dataset: Mapping[str, Any], pipeline: list[dict]) -> d
     if 'datasets' in dataset:
         return dict(dataset, datasets=[_without_augmentation(inner, pipeline) for inner in dataset['datasets']])
     return dict(dataset, pipeline=pipeline, **({'filter_cfg': None} if 'filter_cfg' in dataset else {}))
+
+
+def _resized(config: Any, size: tuple[int, int]) -> Any:
+    """The settings of a data set in which every step of a pipeline that resizes has one scale."""
+    if isinstance(config, Mapping):
+        resizes = str(config.get('type', '')).rpartition('.')[2] == 'Resize'
+        return {key: (size[1], size[0]) if resizes and key == 'scale' else _resized(value, size)
+                for key, value in config.items()}
+    return [_resized(value, size) for value in config] if isinstance(config, list) else config

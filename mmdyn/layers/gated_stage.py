@@ -1,7 +1,7 @@
 """Stages whose blocks a gate opens or closes, image by image (ConvNet-AIG)."""
 from functools import partial
-from itertools import compress
-from typing import Optional
+from itertools import compress, groupby
+from typing import Iterable, Optional
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class GatedBlock(Extension):
             return super().forward(x)  # the block as MMDetection runs it
         residual = Residual(self)
         if forward_pass.exploration is not None:
-            return _run_explored(residual, x, decision, forward_pass.exploration)
+            return _run_explored(residual, forward_pass.beside(x), decision, forward_pass.exploration)
         if not forward_pass.skips:
             return _run_masked(residual, forward_pass.beside(x), decision)
         if torch.is_grad_enabled() or x.device.type != 'cpu':
@@ -97,22 +97,29 @@ def _run_explored(residual: Residual, x: Tensor, decision: Tensor, exploration: 
     decision, running = explore(decision, exploration)
     if all(running):
         return _run_masked(residual, x, decision)
-    # Views that are put together again: their gradients are views too, and nothing is summed or filled with zeros.
-    images = x.split(1)
-    shortcuts = images if residual.projection is None else residual.shortcut(x).split(1)
-    closed = [image for image, runs_now in zip(shortcuts, running) if not runs_now]
+    # Views of neighbours, put together again: their gradients are views too, and nothing is summed or filled with zeros.
+    flags, lengths = zip(*((runs_now, len(list(images))) for runs_now, images in groupby(running)))
+    images = x.split(lengths)
+    shortcuts = images if residual.projection is None else residual.shortcut(x).split(lengths)
+    closed = [part for part, runs_now in zip(shortcuts, flags) if not runs_now]
     if residual.projection is not None:
-        closed = residual.activate(torch.cat(closed)).split(1)
+        closed = residual.activate(torch.cat(closed)).split([len(part) for part in closed])
     if not any(running):
         return with_zero_gradients(torch.cat(closed), [decision, *residual.block.parameters()])
-    x, decision = (torch.cat(list(compress(parts, running))) for parts in (images, decision.split(1)))
-    shortcut = x if residual.projection is None else torch.cat(list(compress(shortcuts, running)))
+    x, decision = (_joined(compress(parts, flags)) for parts in (images, decision.split(lengths)))
+    shortcut = x if residual.projection is None else _joined(compress(shortcuts, flags))
     run = partial(_add_branch, residual)
     if residual.recomputes(x):
         run = partial(checkpoint, run, use_reentrant=False)
     ran = run(x, shortcut, decision)
-    sources = iter(ran.to(closed[0].dtype).split(1)), iter(closed)
-    return torch.cat([next(sources[not runs_now]) for runs_now in running])
+    sources = iter(ran.to(closed[0].dtype).split(list(compress(lengths, flags)))), iter(closed)
+    return torch.cat([next(sources[not runs_now]) for runs_now in flags])
+
+
+def _joined(parts: Iterable[Tensor]) -> Tensor:
+    """Parts of a batch as one, which is not copied where it is one already."""
+    first, *others = parts
+    return torch.cat([first, *others]) if others else first
 
 
 def _run_gathered(residual: Residual, x: Tensor, decision: Tensor, forward_pass: ForwardPass) -> Tensor:

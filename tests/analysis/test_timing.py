@@ -20,7 +20,7 @@ def test_saved_bytes_counts_each_storage_once_and_no_parameter():
 def test_interleave_runs_all_in_each_round():
     calls = []
     times = interleave(dict(a=lambda: calls.append('a'), b=lambda: calls.append('b')), 4, 3,
-                       prepare=lambda: calls.append('-'))
-    rounds = ''.join(calls).split('-')[1:]
-    assert len(rounds) == 4 + 3 and set(rounds) == {'ab', 'ba'}
+                       prepare=lambda name: calls.append(name.upper()))
+    rounds = [''.join(calls[start:start + 4]) for start in range(0, len(calls), 4)]
+    assert len(rounds) == 4 + 3 and set(rounds) == {'AaBb', 'BbAa'}
     assert {name: len(values) for name, values in times.items()} == dict(a=4, b=4)

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmdyn.analysis.training_images import training_images, with_annotations
+from mmdyn.analysis.training_images import training_batch, training_images, with_annotations
 from mmdyn.demo.shapes import make_dataset
 from mmdyn.engine import InputError
 
@@ -49,6 +49,15 @@ def test_they_are_the_same_every_time_and_have_their_boxes(cfg):
     boxes = torch.cat([sample.gt_instances.bboxes.tensor for batch in first for sample in batch['data_samples']])
     assert boxes.max() > 64  # they have grown with the image
     assert 'flip' not in first[0]['data_samples'][0].metainfo
+
+
+def test_a_batch_is_trained_on_at_the_wanted_size(cfg):
+    batch = training_batch(cfg, 3, (96, 96))
+    assert [tuple(image.shape) for image in batch['inputs']] == 3 * [(3, 96, 96)]
+    assert all(len(sample.gt_instances) for sample in batch['data_samples'])
+    assert 'flip' in batch['data_samples'][0].metainfo  # as in training
+    with pytest.raises(InputError, match='--batch 6 is more than the 5 training images'):
+        training_batch(cfg, 6, (96, 96))
 
 
 def test_wrappers_and_filters_are_left_out(cfg):

@@ -34,6 +34,15 @@ def test_a_whole_detector(run_tool, configs):
     assert measured == ['training step', 'saved activations', 'inference', 'inference, open rate 0.5']
 
 
+def test_a_whole_detector_on_its_training_images(run_tool, configs, data_options, tmp_path):
+    run_tool(TOOL, configs['aig'], '--size', 96, '--batch', 2, '--runs', 1, '--measure', 'train', '--whole-detector',
+             '--training-images', '--open-rate', 0.5, *data_options, 'model.backbone.norm_eval=True',
+             '--json', tmp_path / 'b.json')
+    masked, skipped = json.loads((tmp_path / 'b.json').read_text())
+    assert masked['over_masked'] is None
+    assert skipped['static'] == masked['static'] and skipped['over_masked'] == skipped['dynamic'] / masked['dynamic']
+
+
 @pytest.mark.parametrize('gates', [True, False])
 def test_training_that_skips_is_measured_where_nodes_have_gates(run_tool, gates):
     backbone = dict(type='mmdyn.DGResNet', depth=18, base_channels=8, node_gates=gates)
@@ -58,6 +67,8 @@ def test_forced_decisions(run_tool):
     ([str(AIG), '--warm-up', '0'], '--warm-up expects at least 1, got 0'),
     ([str(AIG), '--decisions', 'chain'], "--decisions: decisions must be 'open', 'closed'"),
     ([str(AIG), '--whole-detector'], 'expects a config file of a detector'),
+    ([str(AIG), '--training-images'], '--training-images is for a --whole-detector'),
+    ([str(AIG), '--cfg-options', 'a=1'], '--cfg-options expects a config file, got the backbone'),
     ([str(AIG), '--static', "dict(type='mmdet.ResNet', depth=34, base_channels=8)"], 'it has others'),
 ])
 def test_bad_input(run_tool, arguments, message):

@@ -11,6 +11,8 @@ is the ratio of the multiply-adds over the ratio of the times: 1 where all that 
 import argparse
 from pathlib import Path
 
+from mmengine.config import DictAction
+
 from mmdyn.analysis.backbone_pair import WIRINGS
 from mmdyn.analysis.benchmark import CLOCKS, MEASURES, compare
 from mmdyn.engine import exit_on_bad_input
@@ -34,6 +36,9 @@ def parse_args() -> argparse.Namespace:
         help='edges between the nodes that are alive at a given rate (default: %(default)s)')
     add('--channels-last', action='store_true', help='both networks in the channels-last memory format')
     add('--whole-detector', action='store_true', help="measure the config's whole detector")
+    add('--training-images', action='store_true', help="with --whole-detector: a batch of the config's training images, "
+        'resized to --size (default: random images and boxes)')
+    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='values of the config to override')
     add('--runs', type=int, default=20, help='rounds of each measurement (default: %(default)s)')
     add('--warm-up', type=int, default=2, help='rounds before them; with random decisions on CPUs take 30, since oneDNN '
         'compiles a kernel for each new number of open images (default: %(default)s)')
