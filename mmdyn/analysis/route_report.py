@@ -43,7 +43,7 @@ def read_groups(texts: Optional[Sequence[str]], dump: RouteDump) -> Optional[tup
 
 
 def report_routes(dump: str, *, out_dir: Optional[Path], groups: Optional[Sequence[str]], permutations: int, clusters: int,
-                  seed: int) -> str:
+                  seed: int, images: int) -> str:
     """Writes the report of a dump; the options are those of tools/analysis_tools/routes.py.
 
     Returns:
@@ -52,7 +52,7 @@ def report_routes(dump: str, *, out_dir: Optional[Path], groups: Optional[Sequen
     Raises:
         InputError: If an option or the dump cannot be used.
     """
-    for name, value in (('permutations', permutations), ('clusters', clusters)):
+    for name, value in (('permutations', permutations), ('clusters', clusters), ('images', images)):
         if value < 1:
             raise InputError(f'--{name} expects a number of at least 1, got {value}')
     routes = order_classes(read_dump(dump))
@@ -60,6 +60,7 @@ def report_routes(dump: str, *, out_dir: Optional[Path], groups: Optional[Sequen
     path = Path(dump)
     folder = out_dir or path.with_name(f'{path.stem}_routes')
     check_output_folder(str(folder))
-    sections = make_sections(routes, compared, permutations=permutations, clusters=clusters, seed=seed)
+    sections = make_sections(routes, compared, permutations=permutations, clusters=clusters, seed=seed,
+                             images=images)
     report = write_report(folder, f'Routes of {routes.backbone}: {path.name}', sections)
     return '\n'.join([*(f'{section.title}: {section.text}' for section in sections), f'report: {report}'])

@@ -62,16 +62,16 @@ def class_sections(dump: RouteDump) -> list[Section]:
     ]
 
 
-def images_section(dump: RouteDump, rng: np.random.Generator) -> Section:
+def images_section(dump: RouteDump, images: int, rng: np.random.Generator) -> Section:
     title = 'Least and most expensive images'
-    count = min(2 * COLUMNS, len(dump) // 2)
+    count = min(images, len(dump) // 2)
     if not count:
         return Section('images', title, 'Left out: there is only one image.')
     # Images of equal cost are many, and in the dump's order those of one class come together.
     order = np.lexsort((rng.random(len(dump)), dump.gmacs / dump.dense_gmacs))
     sheet, missing = figures.draw_contact_sheet(
         dump, [('least expensive for their size', order[:count]),
-               ('most expensive for their size', order[::-1][:count])], COLUMNS)
+               ('most expensive for their size', order[::-1][:count])], min(count, COLUMNS))
     note = f'{missing} of {2 * count} image files were not found; paths are relative to where the dump was made.'
     if missing == 2 * count:
         return Section('images', title, f'Left out: {note}')
@@ -152,7 +152,7 @@ def groups_section(dump: RouteDump, groups: tuple[Group, Group], permutations: i
 
 
 def make_sections(dump: RouteDump, groups: Optional[tuple[Group, Group]], *, permutations: int, clusters: int,
-                  seed: int) -> list[Section]:
+                  seed: int, images: int = 2 * COLUMNS) -> list[Section]:
     """All parts of the report; one that the dump holds nothing for says so.
 
     Args:
@@ -160,6 +160,7 @@ def make_sections(dump: RouteDump, groups: Optional[tuple[Group, Group]], *, per
         permutations: Random divisions that a comparison is tested with.
         clusters: Wanted number of clusters of routes.
         seed: Of everything that is drawn at random.
+        images: To show, of the least and of the most expensive ones each.
     """
     rng = np.random.default_rng(seed)
     sections = [cost_section(dump)]
@@ -170,4 +171,4 @@ def make_sections(dump: RouteDump, groups: Optional[tuple[Group, Group]], *, per
     else:
         sections.append(Section('heatmap', 'Classes', 'Left out: the dump was made without ground truth.'))
     return [*sections, cluster_section(dump, clusters, seed, rng), objects_section(dump),
-            images_section(dump, rng)]
+            images_section(dump, images, rng)]

@@ -81,6 +81,7 @@ def test_classes_without_images_and_files_that_are_gone_are_said(run_tool, tmp_p
     out = run_tool(TOOL, write(tmp_path / 'd.json'))
     assert 'Without images, and left out: none.' in out
     assert 'Left out: 40 of 40 image files were not found' in out
+    assert 'Left out: 4 of 4 image files' in run_tool(TOOL, tmp_path / 'd.json', '--images', 2)
 
 
 def test_groups(run_tool, tmp_path):
@@ -97,6 +98,7 @@ def test_groups(run_tool, tmp_path):
     (['--groups', 'a=none', 'b=car'], 'no images of none in the dump'),
     (['--groups', 'a=bird', 'b=bird'], 'share no class, both have bird'),
     (['--clusters', '0'], '--clusters expects a number of at least 1, got 0'),
+    (['--images', '0'], '--images expects a number of at least 1, got 0'),
 ])
 def test_bad_options(run_tool, tmp_path, arguments, message):
     with pytest.raises(SystemExit, match=message):

@@ -22,6 +22,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--groups', nargs=2, metavar='NAME=CLASS,CLASS', help='two groups of classes to compare')
     parser.add_argument('--permutations', type=int, default=10_000, metavar='N', help='default: %(default)s')
     parser.add_argument('--clusters', type=int, default=6, metavar='N', help='of routes; default: %(default)s')
+    parser.add_argument('--images', type=int, default=20, metavar='N',
+                        help='to show, of the least and of the most expensive ones each; default: %(default)s')
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')
     return parser.parse_args()
 
