@@ -1,16 +1,19 @@
 """What closing each gate costs each image, and how well derivatives, and the gates themselves, tell it."""
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..checkpoints import read_state_dict
 from ..cost import CostAccount
 from ..engine import InputError, check_weights
 from .closing_room import room
+from .cost_regression import cross_predicted
 from .trained_model import build_model, read_config
 from .training_images import training_images
 
@@ -38,6 +41,9 @@ class ClosingCosts:
     Args:
         model: The whole detector or classifier; its backbone has gates.
         seed: Of what a loss draws, such as the proposals that a detector samples: the same for each decision.
+
+    Attributes:
+        read: Block name -> what its gate has read of each image, (C,), all gates being open.
     """
 
     def __init__(self, model: nn.Module, seed: int = 0) -> None:
@@ -47,6 +53,7 @@ class ClosingCosts:
             raise InputError(f'expected a backbone with gates, this {type(self.backbone).__name__} has none')
         self.backbone.execution = 'mask'  # so that the loss has a derivative with respect to decisions
         self.account = CostAccount(self.backbone)
+        self.read: dict[str, list[np.ndarray]] = {name: [] for name in self.backbone.gates()}
 
     def of_image(self, data: Mapping[str, Any]) -> dict[str, ClosingCost]:
         """Block name -> cost.
@@ -54,7 +61,8 @@ class ClosingCosts:
         Args:
             data: Of one image, as the model's preprocessor returns it.
         """
-        open_loss, open_slopes, logits = self._run(data, {name: 1.0 for name in self.backbone.gates()})
+        with self._reading():
+            open_loss, open_slopes, logits = self._run(data, {name: 1.0 for name in self.backbone.gates()})
         size = tuple(data['inputs'].shape[-2:])
         macs, dense = self.account.gate_macs(size), self.account.dense_macs(size)
         costs = {}
@@ -62,6 +70,17 @@ class ClosingCosts:
             loss, slopes, _ = self._run(data, {other: float(other != name) for other in open_slopes})
             costs[name] = ClosingCost(loss - open_loss, -at_open, -slopes[name], logits[name], macs[name] / dense)
         return costs
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Within it, what the gates read is kept."""
+        handles = [gate.register_forward_pre_hook(partial(self._keep, name)) for name, gate in self.backbone.gates().items()]
+        yield
+        for handle in handles:
+            handle.remove()
+
+    def _keep(self, name: str, gate: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self.read[name].append(arguments[0][0].detach().cpu().numpy())
 
     def _run(self, data: Mapping[str, Any], opened: Mapping[str, float]) -> tuple[float, dict[str, float], dict[str, float]]:
         """Loss, and of each gate its derivative and what the gate says."""
@@ -86,21 +105,27 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def table(costs: list[dict[str, ClosingCost]]) -> str:
-    """A line for each gate, one over all gates and images, and one over the means of the gates."""
+def table(costs: list[dict[str, ClosingCost]], read: Mapping[str, list[np.ndarray]]) -> str:
+    """A line for each gate, one over all gates and images, and one over the means of the gates.
+
+    Args:
+        costs: Of each image.
+        read: See :class:`ClosingCosts`.
+    """
     change, at_open, at_closed, logit, _ = _fields(costs)
-    values = np.stack([change, at_open, at_closed, (at_open + at_closed) / 2, logit])  # (5, images, gates)
+    told = np.stack([cross_predicted(np.array(read[name]), change[:, i]) for i, name in enumerate(costs[0])], axis=1)
+    values = np.stack([change, at_open, at_closed, (at_open + at_closed) / 2, logit, told])  # (6, images, gates)
     rows = {name: values[:, :, i] for i, name in enumerate(costs[0])}
-    rows |= {'all': values.reshape(5, -1), 'the means': values.mean(axis=1)}
-    lines = [f'{"":12}{"change of loss":>18}  {"derivative / change":>24}   {"rank correlation with the change":>32}',
+    rows |= {'all': values.reshape(6, -1), 'the means': values.mean(axis=1)}
+    lines = [f'{"":12}{"change of loss":>18}  {"derivative / change":>24}   {"rank correlation with the change":>42}',
              f'{"block":12}{"mean":>9}{"spread":>9}  {"open":>8}{"closed":>8}{"both":>8}   '
-             f'{"open":>8}{"closed":>8}{"both":>8}{"gate":>8}']
+             f'{"open":>8}{"closed":>8}{"both":>8}{"gate":>8}{"fitted":>10}']
     for name, row in rows.items():
         means = row.mean(axis=1)
         ranks = [rank_correlation(row[0], other) for other in row[1:]]
-        told = means[1:4] / means[0] if means[0] else [float('nan')] * 3  # a block behind all maps that are read
-        lines.append(f'{name:12}{means[0]:9.4f}{row[0].std():9.4f}  ' + ''.join(f'{value:8.2f}' for value in told)
-                     + '   ' + ''.join(f'{rank:8.2f}' for rank in ranks))
+        shares = means[1:4] / means[0] if means[0] else [float('nan')] * 3  # a block behind all maps that are read
+        lines.append(f'{name:12}{means[0]:9.4f}{row[0].std():9.4f}  ' + ''.join(f'{value:8.2f}' for value in shares)
+                     + '   ' + ''.join(f'{rank:8.2f}' for rank in ranks[:-1]) + f'{ranks[-1]:10.2f}')
     return '\n'.join(lines)
 
 
@@ -144,6 +169,7 @@ def closing_costs(config: str, checkpoint: str, *, images: int, budget: float,
     yield load_own_or_static(model, checkpoint)
     cfg.val_dataloader['batch_size'] = 1
     costs = [measure.of_image(model.data_preprocessor(batch, False)) for batch in training_images(cfg, images)]
-    yield f'\nthe loss of {len(costs)} training images when one gate closes and all others are open:\n{table(costs)}'
+    yield (f'\nthe loss of {len(costs)} training images when one gate closes and all others are open:\n'
+           f'{table(costs, measure.read)}')
     change, _, _, logit, share = _fields(costs)
     yield '\n' + room(budget, change, share, logit)

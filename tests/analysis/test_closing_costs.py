@@ -59,12 +59,15 @@ def test_rank_correlation():
 
 def test_the_table_has_a_line_for_each_gate():
     costs = [{'layer1.0': ClosingCost(0.1 * n, 0.0, 0.2 * n, -n, 0.1)} for n in range(3)]
-    by_block = {line.split()[0]: line.split() for line in table(costs).splitlines()[2:]}
-    assert by_block['layer1.0'] == ['layer1.0', '0.1000', '0.0816', '0.00', '2.00', '1.00', 'nan', '1.00', '1.00', '-1.00']
+    read = {'layer1.0': [np.array([float(n)]) for n in range(3)]}
+    by_block = {line.split()[0]: line.split() for line in table(costs, read).splitlines()[2:]}
+    *told, fitted = by_block['layer1.0']
+    assert told == ['layer1.0', '0.1000', '0.0816', '0.00', '2.00', '1.00', 'nan', '1.00', '1.00', '-1.00']
+    assert fitted == '-1.00'  # of three images, two say less of the third than the mean of the two misleads
     assert by_block['all'][1:] == by_block['layer1.0'][1:]
-    assert by_block['the'][-4:] == ['nan'] * 4  # one gate has no rank
+    assert by_block['the'][-5:] == ['nan'] * 5  # one gate has no rank
     nothing = [{'layer4.1': ClosingCost(0.0, 0.0, 0.0, 0.0, 0.1)}] * 2
-    assert table(nothing).splitlines()[2].split()[3:] == ['nan'] * 7
+    assert table(nothing, {'layer4.1': [np.zeros(1)] * 2}).splitlines()[2].split()[3:] == ['nan'] * 8
 
 
 def test_a_static_network_has_gates_that_say_nothing(tmp_path):
@@ -85,3 +88,12 @@ def test_a_backbone_without_gates_is_refused():
     model, _ = model_and_image(dict(SMALL_AIG, target_rates=1))
     with pytest.raises(InputError, match='expected a backbone with gates, this AIGResNet has none'):
         ClosingCosts(model)
+
+
+def test_what_gates_read_is_kept_once_an_image():
+    model, data = model_and_image()
+    measure = ClosingCosts(model)
+    measure.of_image(data)
+    measure.of_image(data)
+    assert {name: np.shape(read) for name, read in measure.read.items()} == {
+        name: (2, gate.fc1.in_features) for name, gate in model.backbone.gates().items()}

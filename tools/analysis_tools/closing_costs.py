@@ -5,7 +5,9 @@
 For each gate and training image, with all other gates open: the change of the loss, what the derivative of the loss
 with respect to the decision says of it where the gate is open, where it is closed, and at both ends together (what the
 estimators 'straight_through' and 'reinmax' learn from), and what the gate says itself. A gate that is worth its compute
-ranks images as the change of the loss does. The checkpoint may be that of the static network: then gates say nothing.
+ranks images as the change of the loss does. The last column, "fitted", tells what could be expected: a regression from what
+the gate reads, fitted to the changes of other images. The checkpoint may be that of the static network: then gates say
+nothing.
 The last line tells what there is to win at a budget: by how much the loss would rise if the same gates closed for all
 images, if these gates decided, and if each image's own changes were known.
 """
