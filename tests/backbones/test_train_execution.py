@@ -103,6 +103,26 @@ def test_the_gradient_of_the_decisions_is_unbiased(family, options):
     assert ((draws.mean(dim=0) - wanted).abs() <= 4 * error + 1e-12).all()
 
 
+def test_what_gates_read_has_the_same_gradient_whether_hooks_look_on_or_not():
+    backbone = build(*FAMILIES[0])
+    for gate in backbone.gates().values():
+        torch.nn.init.normal_(gate.fc2.weight)  # so that gradients through the averages weigh
+    images = torch.randn(5, 3, 64, 64).double()
+    backbone.force_decisions(forced(backbone, 5))
+    torch.manual_seed(5)
+    alone = gradients(backbone, images, 'skip')[1]  # written to in place
+    handle = backbone.layer1[0].register_forward_hook(lambda module, args, out: None)
+    torch.manual_seed(5)
+    looked_at = gradients(backbone, images, 'skip')[1]
+    handle.remove()
+    without_gate_paths(backbone)
+    torch.manual_seed(5)
+    without = gradients(backbone, images, 'skip')[1]
+    for name, grad in looked_at.items():
+        torch.testing.assert_close(alone[name], grad, rtol=1e-9, atol=1e-12, msg=lambda text, name=name: f'{name} {text}')
+    assert not torch.allclose(alone['conv1.weight'], without['conv1.weight'], rtol=1e-6)
+
+
 @pytest.mark.parametrize('family, options', [FAMILIES[0], *WIRED[:3]])
 def test_with_exploration_1_nothing_is_left_out_and_all_is_equal(family, options):
     backbone = build(family, options, exploration=1.0)
