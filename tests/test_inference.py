@@ -18,6 +18,8 @@ def files(request, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Config and checkpoint of a small detector, and two pictures for which it decides differently."""
     folder = tmp_path_factory.mktemp(request.param)
     cfg = Config.fromfile(str(checkout / f'configs/demo/faster-rcnn_{request.param}-r18_fpn_shapes.py'))
+    if request.param == 'aig':
+        cfg.model.backbone.target_rates = 0.7  # eight gates: the pictures take different routes
     cfg.merge_from_dict({'model.backbone.base_channels': 8, 'model.neck.in_channels': [8, 16, 32, 64]})
     cfg.dump(folder / 'config.py')
     torch.manual_seed(0)

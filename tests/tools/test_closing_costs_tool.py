@@ -7,7 +7,7 @@ TOOL = 'analysis_tools/closing_costs.py'
 def test_a_detector(run_tool, configs, checkpoints, data_options):
     out = run_tool(TOOL, configs['aig'], checkpoints['aig'], '--images', 2, '--budget', 0.9, *data_options)
     assert 'the loss of 2 training images' in out and 'a budget of 0.9 raises the loss by' in out
-    assert {'layer1.0', 'layer4.1', 'all', 'the'} <= {line.split(' ')[0] for line in out.splitlines()}
+    assert {'layer1.1', 'layer4.1', 'all', 'the'} <= {line.split(' ')[0] for line in out.splitlines()}
 
 
 @pytest.mark.parametrize('arguments, message', [
