@@ -50,8 +50,7 @@ test_evaluator = val_evaluator
 train_cfg = dict(by_epoch=True, max_epochs=2, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
-# Only what starts afresh learns fast. At 0.01 for all, without clipping, the backbone forgets everything within ten
-# iterations: half of its blocks close at once, and the loss stays at that of guessing.
+# Only what starts afresh learns fast. At 0.01 for all, without clipping, the loss stays at that of guessing.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.001, momentum=0.9, weight_decay=1e-4),

@@ -39,7 +39,8 @@ def logit_distance(opened: Tensor, routed: Tensor) -> Tensor:
 def score_distance(opened: Tensor, routed: Tensor) -> Tensor:
     """The same of independent sigmoid scores, as dense heads give them, summed over the map.
 
-    Counted in units of the objects that the open route sees in an image of the batch: the mean sum of its scores.
+    Counted in units of the mean sum of the open route's scores in an image of the batch; where a head has thousands of
+    anchors, most of that sum is the background's.
 
     Args:
         opened: (N, anchors * classes, H, W) logits, the aim.
