@@ -5,8 +5,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..layers.gate import check_number
 from ..registry import HOOKS
+from .linear_schedule import LinearSchedule
 
 ATTRIBUTES = ('noise', 'temperature', 'closing')
 
@@ -39,22 +39,8 @@ class GateScheduleHook(Hook):
         if attribute not in ATTRIBUTES:
             raise ValueError(f'attribute must be one of {ATTRIBUTES}, got {attribute!r}')
         self.attribute = attribute
-        low = 1e-6 if attribute == 'temperature' else 0.0
-        self.start = check_number('start', start, low)
-        self.stop = check_number('stop', stop, low)
-        if attribute == 'closing' and max(self.start, self.stop) > 1:
-            raise ValueError(f'closing lies in [0, 1], got start={start} and stop={stop}')
-        self.begin = check_number('begin', begin, 0.0, 1.0)
-        self.end = check_number('end', end, self.begin, 1.0)
-
-    def value_at(self, progress: float) -> float:
-        """The value at a share of the training in [0, 1]."""
-        if progress >= self.end:
-            return self.stop
-        if progress <= self.begin:
-            return self.start
-        share = (progress - self.begin) / (self.end - self.begin)
-        return self.start + share * (self.stop - self.start)
+        limits = {'temperature': dict(low=1e-6), 'closing': dict(high=1.0)}.get(attribute, {})
+        self.value_at = LinearSchedule(start, stop, begin, end, **limits)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         value = self.value_at(runner.iter / runner.max_iters)

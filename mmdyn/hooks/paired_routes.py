@@ -47,6 +47,7 @@ class PairedRoutes:
         distances: What is compared; None for :func:`default_distance`.
 
     Attributes:
+        distance_weight: Multiplies the distances, in the loss and in the damage.
         active: Whether there are two routes now; otherwise all blocks run.
 
     Raises:
@@ -62,6 +63,7 @@ class PairedRoutes:
                              f'has {"confidence gates" if gates else "none"}')
         self.twice = twice
         self.routed_weight = routed_weight
+        self.distance_weight = 1.0
         self.distances = [default_distance(model)] if distances is None and twice else list(distances or ())
         self._parameters = [p for gate in gates for p in gate.parameters()]
         self._signature = inspect.signature(model.forward)
@@ -116,7 +118,8 @@ class PairedRoutes:
             backbone.decisions = decided
         output = {name: self._mean(open_output[name], value) for name, value in output.items()}
         if self.distances:
-            moved = torch.stack([d.between(opened[d.module], routed[d.module]) for d in self.distances]).sum(dim=0)
+            distances = [d.between(opened[d.module], routed[d.module]) for d in self.distances]
+            moved = self.distance_weight * torch.stack(distances).sum(dim=0)
             output['loss_route_distance'] = moved.mean()
             for decided in decisions:
                 decided.damage = moved.detach()

@@ -1,11 +1,12 @@
 """Trains every image on two routes: all blocks open, and as the gates decide."""
-from typing import Any, Optional, Sequence
+from typing import Any, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 
 from ..layers.gate import check_number
 from ..registry import HOOKS
+from .linear_schedule import LinearSchedule
 from .paired_routes import Distance, PairedRoutes
 
 
@@ -30,6 +31,10 @@ class PairedRoutesHook(Hook):
             :mod:`mmdyn.functional.route_distance`) and ``weight`` (1 by default). By default the scores of a
             one-stage detector, the logits of a classifier; of other models the maps of the neck, or of the backbone
             where there is none. An empty list: none.
+        distance_weight: Multiplies all distances: a number, or options of
+            :class:`mmdyn.hooks.linear_schedule.LinearSchedule`, such as ``dict(start=1.0, stop=10.0, begin=0.4,
+            end=0.8)``. A large weight from the first iteration keeps the open route, too, from learning; at the end it
+            takes away most of what closing costs (configs/robocup_ssl/README.md).
         begin: Share of the training, in [0, 1], until which all blocks run and no gate is asked.
 
     Raises:
@@ -43,6 +48,7 @@ class PairedRoutesHook(Hook):
                  form: str = 'twice',
                  routed_weight: float = 0.5,
                  distances: Optional[Sequence[dict]] = None,
+                 distance_weight: Union[float, dict] = 1.0,
                  begin: float = 0.0) -> None:
         if form not in ('twice', 'half'):
             raise ValueError(f"form must be 'twice' or 'half', got {form!r}")
@@ -54,6 +60,10 @@ class PairedRoutesHook(Hook):
         if self.routed_weight in (0.0, 1.0):
             raise ValueError(f'routed_weight must lie between 0 and 1, got {routed_weight!r}')
         self.distances = None if distances is None else [Distance(**options) for options in distances]
+        if not isinstance(distance_weight, dict):
+            check_number('distance_weight', distance_weight, 0.0)
+            distance_weight = dict(start=distance_weight, stop=distance_weight)
+        self.distance_weight = LinearSchedule(**distance_weight)
         self.begin = check_number('begin', begin, 0.0, 1.0)
         self.routes: Optional[PairedRoutes] = None
 
@@ -64,6 +74,7 @@ class PairedRoutesHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         self.routes.active = runner.iter >= self.begin * runner.max_iters
+        self.routes.distance_weight = self.distance_weight(runner.iter / runner.max_iters)
 
     def after_train(self, runner) -> None:
         if self.routes is not None:

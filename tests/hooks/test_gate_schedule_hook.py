@@ -35,6 +35,7 @@ def test_gates_without_the_attribute_are_named(tmp_path):
     (dict(attribute='width'), "attribute must be one of .* got 'width'"),
     (dict(start=-1), 'start must lie in'),
     (dict(attribute='temperature', stop=0), 'stop must lie in'),
+    (dict(attribute='closing', start=2), 'start must lie in .0.0, 1.0., got 2'),
     (dict(begin=0.6, end=0.5), 'end must lie in'),
 ])
 def test_bad_options(options, message):

@@ -98,6 +98,29 @@ def test_the_loss_is_the_mean_of_both_routes_and_their_distance():
     assert not damage.requires_grad
 
 
+def test_the_weight_of_the_distances_grows_over_the_training(tmp_path):
+    hook = mmdyn.hooks.PairedRoutesHook(distance_weight=dict(start=1.0, stop=10.0, begin=0.25, end=0.75))
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5, gate=dict(estimator='taught')), hooks=[ATTACHED])
+    runner.register_hook(hook)
+    seen = []
+    runner.model.register_forward_hook(lambda *_: seen.append(hook.routes.distance_weight))
+    runner.train()
+    assert seen == [1.0, 1.0, 5.5, 10.0]
+    # What it multiplies, the loss and what gates learn from:
+    images, data = torch.randn(4, 3, 16, 16).double(), samples(4)
+    values = {}
+    for weight in (1.0, 10.0):
+        model, routes, _ = paired_model()
+        torch.manual_seed(2)
+        routes.distance_weight = weight
+        losses = model(images, data, mode='loss')
+        values[weight] = losses['loss_route_distance'], model.backbone.decisions.damage, losses['loss_cls']
+    for few, many in zip(values[1.0][:2], values[10.0][:2]):
+        assert few.sum() > 0
+        torch.testing.assert_close(many, 10 * few)
+    assert values[1.0][2] == values[10.0][2]
+
+
 def test_the_open_route_is_the_aim_and_is_not_drawn_to_the_other():
     opened = torch.randn(2, 3, 4, 4, requires_grad=True)
     routed = torch.randn(2, 3, 4, 4, requires_grad=True)
@@ -149,6 +172,8 @@ def test_bad_options():
         (dict(form='both'), "form must be 'twice' or 'half', got 'both'"),
         (dict(routed_weight=1), 'routed_weight must lie between 0 and 1, got 1'),
         (dict(begin=2), 'begin must lie in'),
+        (dict(distance_weight=-1), 'distance_weight must lie in'),
+        (dict(distance_weight=dict(start=1, stop=10, begin=0.8, end=0.4)), 'end must lie in .0.8, 1.0., got 0.4'),
         (dict(form='half', distances=[dict(module='neck')]), 'no image on both routes'),
         (dict(distances=[dict(module='neck', kind='colours')]), "kind of a distance must be one of .* got 'colours'"),
     ]:
