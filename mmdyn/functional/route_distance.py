@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-
 def map_distance(opened: Tensor, routed: Tensor) -> Tensor:
     """Squared difference of feature maps, as a share of the open maps' mean square over the batch.
 

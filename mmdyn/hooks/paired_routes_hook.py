@@ -33,8 +33,8 @@ class PairedRoutesHook(Hook):
             where there is none. An empty list: none.
         distance_weight: Multiplies all distances: a number, or options of
             :class:`mmdyn.hooks.linear_schedule.LinearSchedule`, such as ``dict(start=1.0, stop=10.0, begin=0.4,
-            end=0.8)``. A large weight from the first iteration keeps the open route, too, from learning; at the end it
-            takes away most of what closing costs (configs/robocup_ssl/README.md).
+            end=0.8)``. What a large weight did from the first iteration, and what at the end only:
+            configs/robocup_ssl/README.md.
         begin: Share of the training, in [0, 1], until which all blocks run and no gate is asked.
 
     Raises:
@@ -60,6 +60,8 @@ class PairedRoutesHook(Hook):
         if self.routed_weight in (0.0, 1.0):
             raise ValueError(f'routed_weight must lie between 0 and 1, got {routed_weight!r}')
         self.distances = None if distances is None else [Distance(**options) for options in distances]
+        if form == 'half' and distance_weight != 1.0:
+            raise ValueError("form='half' compares nothing: expected no distance_weight, got " f'{distance_weight!r}')
         if not isinstance(distance_weight, dict):
             check_number('distance_weight', distance_weight, 0.0)
             distance_weight = dict(start=distance_weight, stop=distance_weight)

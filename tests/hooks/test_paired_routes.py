@@ -174,6 +174,7 @@ def test_bad_options():
         (dict(begin=2), 'begin must lie in'),
         (dict(distance_weight=-1), 'distance_weight must lie in'),
         (dict(distance_weight=dict(start=1, stop=10, begin=0.8, end=0.4)), 'end must lie in .0.8, 1.0., got 0.4'),
+        (dict(form='half', distance_weight=10.0), "form='half' compares nothing.* got 10.0"),
         (dict(form='half', distances=[dict(module='neck')]), 'no image on both routes'),
         (dict(distances=[dict(module='neck', kind='colours')]), "kind of a distance must be one of .* got 'colours'"),
     ]:
