@@ -6,7 +6,6 @@ custom_imports = dict(imports=['mmdyn'])
 data_root = 'data/robocup_ssl/'
 classes = ('robot', 'ball', 'goal')
 image_size = (224, 224)
-max_epochs = 10
 channels = 96
 
 # 100 training images are set aside, once and for all: whatever is chosen is chosen on them.
@@ -71,7 +70,7 @@ test_dataloader = dict(
         pipeline=test_pipeline))
 test_evaluator = dict(type='CocoMetric', ann_file=data_root + 'annotations/instances_val2017.json', metric='bbox')
 
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=max_epochs)
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=10, val_interval=10)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
@@ -80,13 +79,7 @@ optim_wrapper = dict(
     clip_grad=dict(max_norm=10))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type='CosineAnnealingLR',
-        T_max=max_epochs,
-        end=max_epochs,
-        eta_min=0,
-        by_epoch=True,
-        convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True),
 ]
 default_hooks = dict(
     logger=dict(interval=10),
