@@ -155,7 +155,7 @@ def test_alone_it_brings_the_measured_cost_to_the_target(backbone, target):
     # From here on the norms stay as they are: at evaluation, others would give other decisions.
     backbone.norm_eval = True
     backbone.train()
-    account, loss, iterations = CostAccount(backbone), ComputeBudgetLoss(target=target), 150
+    account, loss, iterations = CostAccount(backbone), ComputeBudgetLoss(target=target), 200
     optimizer = torch.optim.SGD(backbone.parameters(), lr=1.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     noise = GateScheduleHook(end=0.5)
