@@ -9,7 +9,7 @@ from ..functional.graph import aggregate
 from ..functional.torch_versions import is_traced, multiplies_in_tf32
 from .conditional import select
 from .live_maps import LiveMaps, scaled
-from .node_maps import flatten, unflatten
+from .flat_maps import flatten, unflatten
 from .residual import Residual
 
 

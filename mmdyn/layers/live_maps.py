@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from .conditional import gather, portion_size, portions
-from .node_maps import flatten, unflatten, write_sum
+from .flat_maps import flatten, unflatten, write_sum
 from .residual import Residual
 from .workspace import Workspace
 
