@@ -9,8 +9,10 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MessageHub
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.model.utils import convert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from processes import start_ranks
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
@@ -18,6 +20,7 @@ from torch.distributed.nn.functional import all_reduce
 from mmdyn import attach
 from mmdyn.engine import InputError, check_same_config, check_shares, leave_process_group
 from mmdyn.functional.graph import complete_adjacency
+from mmdyn.hooks import PairedRoutesHook
 from mmdyn.hooks.finite_losses import FiniteLosses
 
 pytestmark = pytest.mark.e2e
@@ -57,12 +60,12 @@ def build_detector(family: str, forced: bool = False) -> nn.Module:
     return model.train()
 
 
-def batch(model: nn.Module, step: int, images: slice) -> dict[str, Any]:
+def batch(step: int, images: slice) -> dict[str, Any]:
     from mmdet.testing import demo_mm_inputs
     data = demo_mm_inputs(IMAGES, [[3, 64, 64]] * IMAGES, num_items=[step % 3 + 1] * IMAGES, num_classes=3)
     data['inputs'] = [image + 17 * step for image in data['inputs']][images]
     data['data_samples'] = data['data_samples'][images]
-    return model.data_preprocessor(data, True)
+    return data
 
 
 def force_halves(model: nn.Module, images: slice) -> None:
@@ -91,7 +94,7 @@ def train(family: str, forced: bool, images: slice, distributed: bool) -> Simple
     losses = []
     for step in range(STEPS):
         optimizer.zero_grad()
-        values = wrapped(**batch(model, step, images), mode='loss')
+        values = wrapped(**model.data_preprocessor(batch(step, images), True), mode='loss')
         model.parse_losses(values)[0].backward()
         if step == 0:
             gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
@@ -99,6 +102,23 @@ def train(family: str, forced: bool, images: slice, distributed: bool) -> Simple
         optimizer.step()
         losses.append({name: torch.as_tensor(value).detach() for name, value in values.items()})
     return SimpleNamespace(losses=losses, gradients=gradients, state=model.state_dict())
+
+
+def train_on_paired_routes(updates: int, images: slice, distributed: bool) -> dict[str, Tensor]:
+    """What the weights are after some steps of the model's own, with and as :class:`mmdyn.PairedRoutesHook` asks."""
+    model = build_detector('aig')
+    wrapped = MMDistributedDataParallel(model, broadcast_buffers=False) if distributed else model
+    optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), clip_grad=dict(max_norm=10))
+    runner = SimpleNamespace(model=wrapped, optim_wrapper=optim_wrapper, max_iters=STEPS,
+                             message_hub=MessageHub(f'updates={updates}'))
+    hook = PairedRoutesHook(updates=updates)
+    hook.before_train(runner)
+    for runner.iter in range(STEPS):
+        data = batch(runner.iter, images)
+        hook.before_train_iter(runner, runner.iter, data)
+        wrapped.train_step(data, optim_wrapper)
+    hook.after_train(runner)
+    return model.state_dict()
 
 
 class CrossRankNorm(nn.BatchNorm2d):
@@ -155,6 +175,7 @@ def run_rank(rank: int, folder: str) -> None:
     images = slice(2 * rank, 2 * rank + 2)
     results = {(family, forced): train(family, forced, images, distributed=True)
                for family in BACKBONES for forced in (False, True)}
+    results['paired'] = {updates: train_on_paired_routes(updates, images, distributed=True) for updates in (1, 2)}
     results['random rates'] = {family: train_with_random_rates(family, rank) for family in BACKBONES}
     results['configs'] = complaint(check_same_config, Config(dict(model=dict(depth=18 + rank), lr=0.1)))
     loader = torch.utils.data.DataLoader
@@ -202,6 +223,16 @@ def test_two_ranks_equal_one_process_with_the_whole_batch(ranks, family, forced)
     for name, value in whole.state.items():
         for part in parts:
             assert_close(part.state[name], value, name)
+
+
+@pytest.mark.parametrize('updates', [1, 2])
+def test_paired_routes_of_two_ranks_are_those_of_one_process(ranks, updates):
+    start, whole = build_detector('aig').state_dict(), train_on_paired_routes(updates, slice(None), distributed=False)
+    assert not torch.equal(whole['backbone.conv1.weight'], start['backbone.conv1.weight'])
+    for name, value in whole.items():
+        for result in ranks:
+            torch.testing.assert_close(result['paired'][updates][name], value, rtol=1e-5, atol=1e-5,
+                                       msg=lambda text, name=name: f'{name}: {text}')
 
 
 @pytest.mark.parametrize('family', BACKBONES)

@@ -44,6 +44,8 @@ class PairedRoutes:
         model: A detector or classifier whose dynamic backbones have gates.
         twice: Whether each image takes both routes; otherwise half of the batch is open.
         routed_weight: Weight of the routed losses.
+        updates: 1: the open pass is a part of each forward, and its losses have the rest of the weight. 2: the caller
+            makes it before, as a step of its own while ``active`` is off, and its losses have their whole weight.
         distances: What is compared; None for :func:`default_distance`.
 
     Attributes:
@@ -54,7 +56,7 @@ class PairedRoutes:
         ValueError: If the model has no gates to decide about routes, or no module of a distance's name.
     """
 
-    def __init__(self, model: nn.Module, *, twice: bool = True, routed_weight: float = 0.5,
+    def __init__(self, model: nn.Module, *, twice: bool = True, routed_weight: float = 0.5, updates: int = 1,
                  distances: Optional[Sequence[Distance]] = None) -> None:
         self.backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
         gates = [gate for backbone in self.backbones for gate in getattr(backbone, 'gates', dict)().values()]
@@ -63,11 +65,13 @@ class PairedRoutes:
                              f'has {"confidence gates" if gates else "none"}')
         self.twice = twice
         self.routed_weight = routed_weight
+        self.updates = updates
         self.distance_weight = 1.0
         self.distances = [default_distance(model)] if distances is None and twice else list(distances or ())
         self._parameters = [p for gate in gates for p in gate.parameters()]
         self._signature = inspect.signature(model.forward)
         self._seen: dict[str, Any] = {}
+        self._opened: dict[str, Any] = {}  # what the open pass before this one gave
         self._handles = [_module(model, name).register_forward_hook(self._keep(name))
                          for name in {distance.module for distance in self.distances}]
         # Before the losses on decisions: they are to read what the routed images' gates have decided.
@@ -104,31 +108,37 @@ class PairedRoutes:
         if not model.training or bound.arguments.get('mode') != 'loss' or not isinstance(output, dict):
             return output
         if not self.active:
+            if self.updates == 2:
+                self._opened = {name: [level.detach() for level in _levels(value)] for name, value in routed.items()}
             # Nobody was asked; data-parallel wrappers expect a gradient of every parameter all the same.
             return dict(output, loss_route_distance=sum(p.sum() for p in self._parameters) * 0.0)
         if not self.twice:
             return output
+        if self.updates == 2:
+            output = {name: _scaled(value, self.routed_weight) for name, value in output.items()}
+        else:
+            output = self._with_open_pass(model, args, kwargs, output)
+        opened, self._opened = self._opened, {}
+        if self.distances:
+            distances = [d.between(opened[d.module], routed[d.module]) for d in self.distances]
+            moved = self.distance_weight * torch.stack(distances).sum(dim=0)
+            output['loss_route_distance'] = moved.mean()
+            for backbone in self.backbones:
+                backbone.decisions.damage = moved.detach()
+        return output
+
+    def _with_open_pass(self, model: nn.Module, args: tuple, kwargs: dict, output: dict) -> dict:
+        """The weighted mean of these losses and those of an open pass over the same images."""
         decisions = [backbone.decisions for backbone in self.backbones]
         with ExitStack() as stack:
             for backbone in self.backbones:
                 stack.enter_context(backbone.all_open())
             open_output = model.forward(*args, **kwargs)
-        opened, self._seen = self._seen, {}
+        self._opened, self._seen = self._seen, {}
         for backbone, decided in zip(self.backbones, decisions):
             backbone.decisions = decided
-        output = {name: self._mean(open_output[name], value) for name, value in output.items()}
-        if self.distances:
-            distances = [d.between(opened[d.module], routed[d.module]) for d in self.distances]
-            moved = self.distance_weight * torch.stack(distances).sum(dim=0)
-            output['loss_route_distance'] = moved.mean()
-            for decided in decisions:
-                decided.damage = moved.detach()
-        return output
-
-    def _mean(self, opened: Any, routed: Any) -> Any:
-        if isinstance(routed, (list, tuple)):
-            return [self._mean(*pair) for pair in zip(opened, routed)]
-        return (1 - self.routed_weight) * opened + self.routed_weight * routed
+        return {name: _sum(_scaled(open_output[name], 1 - self.routed_weight), _scaled(value, self.routed_weight))
+                for name, value in output.items()}
 
 
 def default_distance(model: nn.Module) -> Distance:
@@ -157,3 +167,11 @@ def _levels(output: Any) -> list[Tensor]:
     while isinstance(output, (list, tuple)) and isinstance(output[0], (list, tuple)):
         output = output[0]
     return list(output) if isinstance(output, (list, tuple)) else [output]
+
+
+def _scaled(value: Any, weight: float) -> Any:
+    return [_scaled(part, weight) for part in value] if isinstance(value, (list, tuple)) else weight * value
+
+
+def _sum(a: Any, b: Any) -> Any:
+    return [_sum(*pair) for pair in zip(a, b)] if isinstance(a, (list, tuple)) else a + b

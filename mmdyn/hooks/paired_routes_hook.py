@@ -1,4 +1,5 @@
 """Trains every image on two routes: all blocks open, and as the gates decide."""
+import copy
 from typing import Any, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
@@ -20,13 +21,19 @@ class PairedRoutesHook(Hook):
     ``'half'`` the first half of each batch runs open and the second as decided, at the cost of plain training; nothing
     can be compared then.
 
+    With ``updates=2`` the weights are updated after each pass: first from the losses of the open one, as in plain
+    training, then from those of the routed one with the distance. That costs no more than one update from both.
+
     The model's heads and losses are what they are: the model is called once for each route.
 
     Where norms train, their running statistics see both routes.
 
     Args:
         form: ``'twice'`` or ``'half'``.
-        routed_weight: Weight of the routed losses in (0, 1); the open ones have the rest. Form ``'twice'``.
+        routed_weight: Weight of the routed losses in (0, 1); the open ones have the rest. With ``updates=2`` in
+            (0, 1], and the open ones have 1. Form ``'twice'``.
+        updates: Of the weights in an iteration, 1 or 2. Form ``'twice'``. With 2, gradients cannot be accumulated over
+            several iterations.
         distances: Dicts ``module`` (name in the model), ``kind`` (``'maps'``, ``'logits'`` or ``'scores'``, see
             :mod:`mmdyn.functional.route_distance`) and ``weight`` (1 by default). By default the scores of a
             one-stage detector, the logits of a classifier; of other models the maps of the neck, or of the backbone
@@ -47,6 +54,7 @@ class PairedRoutesHook(Hook):
                  *,
                  form: str = 'twice',
                  routed_weight: float = 0.5,
+                 updates: int = 1,
                  distances: Optional[Sequence[dict]] = None,
                  distance_weight: Union[float, dict] = 1.0,
                  begin: float = 0.0) -> None:
@@ -56,8 +64,11 @@ class PairedRoutesHook(Hook):
             raise ValueError("form='half' has no image on both routes: expected no distances, got "
                              f'{distances!r}')
         self.form = form
+        if updates not in ((1, 2) if form == 'twice' else (1, )):
+            raise ValueError(f"updates must be 1, or 2 with form='twice', got {updates!r} with {form=}")
+        self.updates = updates
         self.routed_weight = check_number('routed_weight', routed_weight, 0.0, 1.0)
-        if self.routed_weight in (0.0, 1.0):
+        if self.routed_weight == 0.0 or (self.routed_weight == 1.0 and updates == 1):
             raise ValueError(f'routed_weight must lie between 0 and 1, got {routed_weight!r}')
         self.distances = None if distances is None else [Distance(**options) for options in distances]
         if form == 'half' and distance_weight != 1.0:
@@ -71,12 +82,26 @@ class PairedRoutesHook(Hook):
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        if self.updates == 2 and accumulated > 1:
+            raise ValueError(f'PairedRoutesHook: updates=2 makes two updates in each iteration: expected '
+                             f'optim_wrapper.accumulative_counts=1, got {accumulated}')
         self.routes = PairedRoutes(model, twice=self.form == 'twice', routed_weight=self.routed_weight,
-                                   distances=self.distances)
+                                   updates=self.updates, distances=self.distances)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
-        self.routes.active = runner.iter >= self.begin * runner.max_iters
+        active = runner.iter >= self.begin * runner.max_iters
         self.routes.distance_weight = self.distance_weight(runner.iter / runner.max_iters)
+        if active and self.updates == 2:
+            self._train_open(runner, data_batch)
+        self.routes.active = active
+
+    def _train_open(self, runner, data_batch: Any) -> None:
+        """A whole step of the model with all blocks open, before the Runner makes that of the routed pass."""
+        self.routes.active = False
+        # A copy, for data preprocessors change boxes and masks in place.
+        losses = runner.model.train_step(copy.deepcopy(data_batch), optim_wrapper=runner.optim_wrapper)
+        runner.message_hub.update_scalar('train/loss_open', losses['loss'])
 
     def after_train(self, runner) -> None:
         if self.routes is not None:

@@ -4,7 +4,9 @@ from types import SimpleNamespace as Parts
 
 import pytest
 import torch
-from toy import SMALL_AIG, Classifier, toy_runner
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from toy import SMALL_AIG, Classifier, Pictures, toy_runner
 
 import mmdyn
 from mmdyn.functional.route_distance import map_distance
@@ -66,6 +68,64 @@ def test_until_it_begins_training_is_plain_and_the_gates_have_zero_gradients(tmp
                      [losses, dict(type='mmdyn.PairedRoutesHook', begin=1.0)])
     for name, value in plain.items():
         assert torch.equal(value, paired[name]), name
+
+
+@HOOKS.register_module()
+class StepTwice(Hook):
+    """Makes each iteration's step once more, before it."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        runner.model.train_step(data_batch, runner.optim_wrapper)
+
+
+def test_two_updates_with_all_gates_open_are_two_steps_of_plain_training(tmp_path):
+    plain = trained(tmp_path / 'plain', STATIC, [dict(type='StepTwice')])
+    gated = dict(FROZEN, target_rates=0.5, gate=dict(estimator='taught'))
+    # Distances would not be 0: the weights have moved between the passes.
+    hook = dict(type='mmdyn.PairedRoutesHook', updates=2, routed_weight=1.0, distances=[])
+    paired = trained(tmp_path / 'paired', gated, [ATTACHED, hook], 'open')
+    for name, value in plain.items():
+        torch.testing.assert_close(paired[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f'{name} {text}')
+
+
+def test_two_updates_are_one_with_all_blocks_open_and_one_as_decided(tmp_path):
+    """The second starts from the weights after the first, and is drawn to the features of before it."""
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5, gate=dict(estimator='taught')), iters=1, hooks=[
+        ATTACHED, dict(type='mmdyn.PairedRoutesHook', updates=2, routed_weight=0.25, distance_weight=3.0)])
+    runner.model.init_weights = lambda: None
+    runner.model.double()
+    wanted = copy.deepcopy(runner.model).train()
+    wanted.backbone.losses_attached = True
+    runner.model.data_preprocessor.register_forward_hook(lambda _, __, data: dict(data, inputs=data['inputs'].double()))
+    forced = {name: torch.tensor([0.0, 1.0]) for name in runner.model.backbone.gates()}
+    runner.model.backbone.force_decisions(forced)
+    runner.train()
+
+    images = torch.stack([Pictures()[i]['inputs'] for i in range(2)]).double()
+    optimizer = torch.optim.SGD(wanted.parameters(), lr=0.01)
+    features = None
+    for decisions, weight in (('open', 1.0), (forced, 0.25)):
+        wanted.backbone.force_decisions(decisions)
+        loss = weight * wanted(images, samples(2), mode='loss')['loss_cls']
+        outputs = wanted.backbone(images)[-1]
+        if features is not None:
+            loss = loss + 3 * map_distance(features, outputs).mean()
+        features = outputs.detach()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for name, value in wanted.state_dict().items():
+        if '.gate.' not in name:
+            torch.testing.assert_close(runner.model.state_dict()[name], value, rtol=1e-10, atol=1e-12)
+    assert runner.message_hub.get_scalar('train/loss_open').current() > 0
+
+
+def test_two_updates_and_accumulated_gradients_exclude_each_other(tmp_path):
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5), hooks=[
+        ATTACHED, dict(type='mmdyn.PairedRoutesHook', updates=2)],
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01), accumulative_counts=2))
+    with pytest.raises(ValueError, match='updates=2 .* expected optim_wrapper.accumulative_counts=1, got 2'):
+        runner.train()
 
 
 def paired_model(**options):
@@ -171,6 +231,9 @@ def test_bad_options():
     for options, message in [
         (dict(form='both'), "form must be 'twice' or 'half', got 'both'"),
         (dict(routed_weight=1), 'routed_weight must lie between 0 and 1, got 1'),
+        (dict(routed_weight=0, updates=2), 'routed_weight must lie between 0 and 1, got 0'),
+        (dict(updates=3), "updates must be 1, or 2 with form='twice', got 3 with form='twice'"),
+        (dict(updates=2, form='half'), "updates must be .* got 2 with form='half'"),
         (dict(begin=2), 'begin must lie in'),
         (dict(distance_weight=-1), 'distance_weight must lie in'),
         (dict(distance_weight=dict(start=1, stop=10, begin=0.8, end=0.4)), 'end must lie in .0.8, 1.0., got 0.4'),
