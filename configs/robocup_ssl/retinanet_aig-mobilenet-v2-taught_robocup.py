@@ -12,6 +12,7 @@ model = dict(
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys={'.gate.': dict(lr_mult=5.0, decay_mult=0.0)}))
 custom_hooks = [
     dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TaughtGateLoss', loss_weight=0.2)]),
+    # Two updates: with one, from the mean of both passes, AP was 0.02 lower after 20 epochs.
     # Strong at the end only: with a weight of 10 from the first iteration, AP was lower with all blocks open, too.
     dict(type='mmdyn.PairedRoutesHook', updates=2, distance_weight=dict(start=1.0, stop=10.0, begin=0.4, end=0.8)),
     dict(type='mmdyn.GateScheduleHook', attribute='closing', start=0.5, stop=1.0, begin=0.0, end=0.2),

@@ -71,9 +71,12 @@ class PairedRoutes:
         self._parameters = [p for gate in gates for p in gate.parameters()]
         self._signature = inspect.signature(model.forward)
         self._seen: dict[str, Any] = {}
-        self._opened: dict[str, Any] = {}  # what the open pass before this one gave
+        self._opened: dict[str, Any] = {}  # what the open step before this one gave
+        self._images: Any = None  # and what it saw
         self._handles = [_module(model, name).register_forward_hook(self._keep(name))
                          for name in {distance.module for distance in self.distances}]
+        if updates == 2:
+            self._handles.append(model.data_preprocessor.register_forward_hook(self._see_the_same))
         # Before the losses on decisions: they are to read what the routed images' gates have decided.
         self._handles.append(model.register_forward_hook(self, prepend=True, with_kwargs=True))
         self.active = True
@@ -102,6 +105,14 @@ class PairedRoutes:
 
         return keep
 
+    def _see_the_same(self, preprocessor: nn.Module, args: tuple, data: Any) -> Any:
+        """Both steps' images and labels: what is drawn in the preprocessor (mixup, random sizes) is drawn once."""
+        if not self.active:
+            self._images = data
+            return data
+        images, self._images = self._images, None
+        return data if images is None else images
+
     def __call__(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         routed, self._seen = self._seen, {}
         bound = self._signature.bind(*args, **kwargs)
@@ -115,10 +126,10 @@ class PairedRoutes:
         if not self.twice:
             return output
         if self.updates == 2:
+            opened, self._opened = self._opened, {}
             output = {name: _scaled(value, self.routed_weight) for name, value in output.items()}
         else:
-            output = self._with_open_pass(model, args, kwargs, output)
-        opened, self._opened = self._opened, {}
+            opened, output = self._with_open_pass(model, args, kwargs, output)
         if self.distances:
             distances = [d.between(opened[d.module], routed[d.module]) for d in self.distances]
             moved = self.distance_weight * torch.stack(distances).sum(dim=0)
@@ -127,18 +138,22 @@ class PairedRoutes:
                 backbone.decisions.damage = moved.detach()
         return output
 
-    def _with_open_pass(self, model: nn.Module, args: tuple, kwargs: dict, output: dict) -> dict:
-        """The weighted mean of these losses and those of an open pass over the same images."""
+    def _with_open_pass(self, model: nn.Module, args: tuple, kwargs: dict, output: dict) -> tuple[dict, dict]:
+        """What an open pass over the same images gives, and the weighted mean of its losses and these."""
         decisions = [backbone.decisions for backbone in self.backbones]
         with ExitStack() as stack:
             for backbone in self.backbones:
                 stack.enter_context(backbone.all_open())
             open_output = model.forward(*args, **kwargs)
-        self._opened, self._seen = self._seen, {}
+        opened, self._seen = self._seen, {}
         for backbone, decided in zip(self.backbones, decisions):
             backbone.decisions = decided
-        return {name: _sum(_scaled(open_output[name], 1 - self.routed_weight), _scaled(value, self.routed_weight))
-                for name, value in output.items()}
+        return opened, {name: self._mean(open_output[name], value) for name, value in output.items()}
+
+    def _mean(self, opened: Any, routed: Any) -> Any:
+        if isinstance(routed, (list, tuple)):
+            return [self._mean(*pair) for pair in zip(opened, routed)]
+        return (1 - self.routed_weight) * opened + self.routed_weight * routed
 
 
 def default_distance(model: nn.Module) -> Distance:
@@ -171,7 +186,3 @@ def _levels(output: Any) -> list[Tensor]:
 
 def _scaled(value: Any, weight: float) -> Any:
     return [_scaled(part, weight) for part in value] if isinstance(value, (list, tuple)) else weight * value
-
-
-def _sum(a: Any, b: Any) -> Any:
-    return [_sum(*pair) for pair in zip(a, b)] if isinstance(a, (list, tuple)) else a + b

@@ -4,6 +4,7 @@ from typing import Any, Optional, Sequence, Union
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from torch import Tensor
 
 from ..layers.gate import check_number
 from ..registry import HOOKS
@@ -22,7 +23,8 @@ class PairedRoutesHook(Hook):
     can be compared then.
 
     With ``updates=2`` the weights are updated after each pass: first from the losses of the open one, as in plain
-    training, then from those of the routed one with the distance. That costs no more than one update from both.
+    training, then from those of the routed one with the distance to what the open one gave, before its update. That
+    costs no more than one update from both.
 
     The model's heads and losses are what they are: the model is called once for each route.
 
@@ -79,6 +81,7 @@ class PairedRoutesHook(Hook):
         self.distance_weight = LinearSchedule(**distance_weight)
         self.begin = check_number('begin', begin, 0.0, 1.0)
         self.routes: Optional[PairedRoutes] = None
+        self._open_loss: Optional[Tensor] = None
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -101,7 +104,12 @@ class PairedRoutesHook(Hook):
         self.routes.active = False
         # A copy, for data preprocessors change boxes and masks in place.
         losses = runner.model.train_step(copy.deepcopy(data_batch), optim_wrapper=runner.optim_wrapper)
-        runner.message_hub.update_scalar('train/loss_open', losses['loss'])
+        self._open_loss = losses['loss']
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None) -> None:
+        if self._open_loss is not None:  # read only now, so that a GPU need not be waited for between the steps
+            runner.message_hub.update_scalar('train/loss_open', self._open_loss)
+            self._open_loss = None
 
     def after_train(self, runner) -> None:
         if self.routes is not None:

@@ -5,6 +5,7 @@ from types import SimpleNamespace as Parts
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import HOOKS
 from toy import SMALL_AIG, Classifier, Pictures, toy_runner
 
@@ -118,6 +119,32 @@ def test_two_updates_are_one_with_all_blocks_open_and_one_as_decided(tmp_path):
         if '.gate.' not in name:
             torch.testing.assert_close(runner.model.state_dict()[name], value, rtol=1e-10, atol=1e-12)
     assert runner.message_hub.get_scalar('train/loss_open').current() > 0
+
+
+class Noisy(ImgDataPreprocessor):
+    """Draws noise for each batch, as mixup and random sizes draw, and changes the labels in place."""
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        data = super().forward(data, training)
+        for sample in data['data_samples']:
+            sample.label = 1 - sample.label
+        return dict(data, inputs=data['inputs'] + torch.randn(data['inputs'].shape))
+
+
+def test_both_updates_see_the_same_images_and_labels(tmp_path):
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5, gate=dict(estimator='taught')), hooks=[
+        ATTACHED, dict(type='mmdyn.PairedRoutesHook', updates=2)])
+    runner.model.data_preprocessor = Noisy()
+    seen = []
+    runner.model.register_forward_pre_hook(
+        lambda _, args, data: seen.append((data['inputs'], [sample.label for sample in data['data_samples']])),
+        with_kwargs=True)
+    runner.train()
+    assert len(seen) == 8
+    for first, second in zip(seen[::2], seen[1::2]):
+        assert torch.equal(first[0], second[0])
+        assert first[1] == second[1] == [1, 0]
+    assert not torch.equal(seen[0][0], seen[2][0])
 
 
 def test_two_updates_and_accumulated_gradients_exclude_each_other(tmp_path):
