@@ -15,8 +15,7 @@ from gpu_calls import Copies, FakeTensorMode, Reads, autocast, can_pretend, pret
 import mmdyn  # noqa: E402
 from mmdyn.backbones import (AIGMobileNetV2, AIGRegNet, AIGResNet, AIGResNeXt, DGMobileNetV2, DGRegNet,  # noqa: E402
                              DGResNet, DGResNeXt)
-from mmdyn.hooks import DynamicModelHook  # noqa: E402
-from mmdyn.hooks.paired_routes import PairedRoutes  # noqa: E402
+from mmdyn.hooks import DynamicModelHook, PairedRoutesHook  # noqa: E402
 from mmdyn.metrics import ComputeMetric  # noqa: E402
 
 pytestmark = pytest.mark.skipif(not can_pretend(), reason='this PyTorch asks for a driver to pretend a GPU')
@@ -41,16 +40,29 @@ BACKBONES = {
 }
 
 
+class ToGPU(torch.nn.Module):
+    """From the size of a batch to one that is on the GPU."""
+
+    def forward(self, size):
+        return torch.randn(size, device='cuda')
+
+
 class Model(torch.nn.Module):
     """A detector whose heads do nothing worth mentioning."""
 
     def __init__(self, backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        self.data_preprocessor = ToGPU()
+        self.steps = 0
 
     def forward(self, inputs, data_samples=None, mode='loss'):
         outs = self.backbone(inputs)
         return dict(loss=sum(out.float().mean() for out in outs)) if mode == 'loss' else data_samples
+
+    def train_step(self, size, optim_wrapper):
+        self.steps += 1
+        return self(self.data_preprocessor(size), mode='loss')
 
 
 def wait_for(backbone) -> int:
@@ -89,14 +101,20 @@ def test_a_report_waits_once_for_losses_once_for_rates_and_once_for_spreads():
     assert len(reads.found) == 3 and runner.logger.info.call_count == 1
 
 
-def test_paired_routes_and_taught_gates_read_and_copy_nothing():
+@pytest.mark.parametrize('updates', [1, 2])
+def test_paired_routes_and_taught_gates_read_and_copy_nothing(updates):
+    """Nor does the host wait between the two steps of an iteration."""
     model = Model(AIGResNet(18, base_channels=8, gate=dict(estimator='taught'), open_probability='calibrated', **RATES))
     mmdyn.attach(model.train(), [dict(type='mmdyn.TaughtGateLoss')])
-    PairedRoutes(model)
-    with FakeTensorMode(), Copies() as copies:
+    hook = PairedRoutesHook(updates=updates)
+    runner = SimpleNamespace(model=model, iter=0, max_iters=100, optim_wrapper=None)
+    with FakeTensorMode(), Copies() as copies, Reads() as reads:
         pretend(model)
-        losses = model(torch.randn(2, 3, 64, 64, device='cuda'), mode='loss')
-        assert not copies.found and {'loss_taught_gates', 'loss_route_distance'} < set(losses)
+        hook.before_train(runner)
+        hook.before_train_iter(runner, 0, (2, 3, 64, 64))
+        losses = model.train_step((2, 3, 64, 64), runner.optim_wrapper)
+        assert not copies.found and not reads.found
+        assert model.steps == updates and {'loss_taught_gates', 'loss_route_distance'} < set(losses)
 
 
 def test_training_that_skips_reads_once_a_gate():
