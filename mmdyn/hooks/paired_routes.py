@@ -1,8 +1,8 @@
 """Two routes through a model for each image, without touching the model's heads."""
 import inspect
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Optional, Sequence
+from typing import Any, Iterator, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class PairedRoutes:
         twice: Whether each image takes both routes; otherwise half of the batch is open.
         routed_weight: Weight of the routed losses.
         updates: 1: the open pass is a part of each forward, and its losses have the rest of the weight. 2: the caller
-            makes it before, as a step of its own while ``active`` is off, and its losses have their whole weight.
+            makes it before, as a step of its own in :meth:`open_step`, and its losses have their whole weight.
         distances: What is compared; None for :func:`default_distance`.
 
     Attributes:
@@ -73,6 +73,7 @@ class PairedRoutes:
         self._seen: dict[str, Any] = {}
         self._opened: dict[str, Any] = {}  # what the open step before this one gave
         self._images: Any = None  # and what it saw
+        self._in_open_step = False
         self._handles = [_module(model, name).register_forward_hook(self._keep(name))
                          for name in {distance.module for distance in self.distances}]
         if updates == 2:
@@ -91,6 +92,16 @@ class PairedRoutes:
         for backbone in self.backbones:
             backbone.open_share = (0.0 if self.twice else 0.5) if active else 1.0
 
+    @contextmanager
+    def open_step(self) -> Iterator[None]:
+        """All blocks run; what the model sees and gives is kept for the routed pass that comes next."""
+        self.active = False
+        self._in_open_step = True
+        try:
+            yield
+        finally:
+            self._in_open_step = False
+
     def remove(self) -> None:
         """Takes the hooks off the model."""
         for handle in self._handles:
@@ -107,7 +118,7 @@ class PairedRoutes:
 
     def _see_the_same(self, preprocessor: nn.Module, args: tuple, data: Any) -> Any:
         """Both steps' images and labels: what is drawn in the preprocessor (mixup, random sizes) is drawn once."""
-        if not self.active:
+        if self._in_open_step:
             self._images = data
             return data
         images, self._images = self._images, None
@@ -119,7 +130,7 @@ class PairedRoutes:
         if not model.training or bound.arguments.get('mode') != 'loss' or not isinstance(output, dict):
             return output
         if not self.active:
-            if self.updates == 2:
+            if self._in_open_step:
                 self._opened = {name: [level.detach() for level in _levels(value)] for name, value in routed.items()}
             # Nobody was asked; data-parallel wrappers expect a gradient of every parameter all the same.
             return dict(output, loss_route_distance=sum(p.sum() for p in self._parameters) * 0.0)

@@ -101,9 +101,10 @@ class PairedRoutesHook(Hook):
 
     def _train_open(self, runner, data_batch: Any) -> None:
         """A whole step of the model with all blocks open, before the Runner makes that of the routed pass."""
-        self.routes.active = False
         # A copy, for data preprocessors change boxes and masks in place.
-        losses = runner.model.train_step(copy.deepcopy(data_batch), optim_wrapper=runner.optim_wrapper)
+        data_batch = copy.deepcopy(data_batch)
+        with self.routes.open_step():
+            losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         self._open_loss = losses['loss']
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: Optional[dict] = None) -> None:

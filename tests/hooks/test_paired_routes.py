@@ -1,5 +1,7 @@
 """Paired routes: all gates open is plain training, the open route teaches, and wrong uses are named."""
 import copy
+import gc
+import weakref
 from types import SimpleNamespace as Parts
 
 import pytest
@@ -145,6 +147,17 @@ def test_both_updates_see_the_same_images_and_labels(tmp_path):
         assert torch.equal(first[0], second[0])
         assert first[1] == second[1] == [1, 0]
     assert not torch.equal(seen[0][0], seen[2][0])
+
+
+def test_before_they_begin_two_updates_keep_no_batch():
+    model, routes, _ = paired_model(updates=2)
+    routes.active = False
+    batch = model.float().data_preprocessor(dict(inputs=torch.randn(2, 3, 16, 16), data_samples=samples(2)), True)
+    model(**batch, mode='loss')
+    seen = weakref.ref(batch['inputs'])
+    del batch
+    gc.collect()
+    assert seen() is None
 
 
 def test_two_updates_and_accumulated_gradients_exclude_each_other(tmp_path):
