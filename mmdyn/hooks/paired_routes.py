@@ -171,7 +171,7 @@ def default_distance(model: nn.Module) -> Distance:
     """What tells best how much worse a model does on the route: its scores.
 
     Of a classifier the logits; of a one-stage detector with sigmoid scores those. Of the others the maps that the heads
-    read, which tell damage less well (configs/robocup_ssl/README.md).
+    read, which tell damage less well (configs/robocup_ssl/decisions.md).
     """
     if type(model).__module__.startswith('mmpretrain'):
         return Distance('head', 'logits')

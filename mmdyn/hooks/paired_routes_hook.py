@@ -43,7 +43,7 @@ class PairedRoutesHook(Hook):
         distance_weight: Multiplies all distances: a number, or options of
             :class:`mmdyn.hooks.linear_schedule.LinearSchedule`, such as ``dict(start=1.0, stop=10.0, begin=0.4,
             end=0.8)``. What a large weight did from the first iteration, and what at the end only:
-            configs/robocup_ssl/README.md.
+            configs/robocup_ssl/failed.md.
         begin: Share of the training, in [0, 1], until which all blocks run and no gate is asked.
 
     Raises:
