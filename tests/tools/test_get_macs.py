@@ -9,7 +9,8 @@ pytestmark = pytest.mark.e2e
 
 
 def test_the_table_needs_no_data(run_tool, configs):
-    out = run_tool(TOOL, configs['aig'], '--num-images', 0, '--shape', 224)
+    usual_width = ['model.backbone.base_channels=64', 'model.neck.in_channels=[64,128,256,512]']
+    out = run_tool(TOOL, configs['aig'], '--num-images', 0, '--shape', 224, '--cfg-options', *usual_width)
     assert 'AIGResNet: 11.19 M parameters' in out and 'the whole model has 12.32 M' in out
     rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith('  ')}
     assert float(rows['conv1'][0]) == pytest.approx(0.1180, abs=1e-4)
@@ -64,7 +65,7 @@ def test_no_images(run_tool, configs, data_options):
     (lambda weights: weights.pop('backbone.layer1.1.gate.fc1.weight'), '1 missing'),
     (lambda weights: weights.update({'backbone.layer1.2.conv1.weight': torch.zeros(1)}), '1 not in this model'),
     (lambda weights: weights.update({'backbone.conv1.weight': torch.zeros(1)}),
-     r'1 of another shape(.|\n)*expected \(64, 3, 7, 7\), got \(1,\)'),
+     r'1 of another shape(.|\n)*expected \(32, 3, 7, 7\), got \(1,\)'),
 ])
 def test_a_checkpoint_of_another_model(run_tool, configs, checkpoints, tmp_path, change, message):
     checkpoint = torch.load(checkpoints['aig'])
