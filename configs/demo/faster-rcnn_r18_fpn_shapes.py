@@ -17,7 +17,8 @@ channels = 64
 model = dict(
     backbone=dict(
         depth=18,
-        base_channels=32,  # half of the usual width: as good on these pictures, in three quarters of the time
+        # Half of the usual width, for three quarters of the time; what it costs AIG: configs/demo/README.md.
+        base_channels=32,
         # Nothing is pretrained: every layer and every norm has to learn.
         frozen_stages=-1,
         norm_eval=False,
