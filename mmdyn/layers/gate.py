@@ -15,6 +15,9 @@ MAX_HIDDEN_CHANNELS = 65536  # more is a slip of the pen, which would otherwise 
 # Features of half precision end here; larger ones are infinite, and infinity times a weight of
 # zero would be NaN.
 _FEATURE_BOUND = 65504.0
+# Taught logits lie between these, 55 times the typical damage and a 55th: noise of scale 2 still opens and closes a gate
+# at a bound, and what it learns from then leads it back.
+_TAUGHT_BOUND = 4.0
 
 
 def check_number(name: str, value: object, low: float, high: float = float('inf')) -> float:
@@ -187,6 +190,8 @@ class Gate(BaseGate):
         with without_autocast(pooled):
             hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
+            if self.estimator == 'taught':
+                logit = bounded(logit, _TAUGHT_BOUND)
             return GateOutput(self._sample(logit) if self.training else self._evaluate(logit), logit)
 
     def _sample(self, logit: Tensor) -> Tensor:

@@ -46,15 +46,18 @@ def test_no_gradient_goes_through_a_taught_decision():
     assert not decision.requires_grad and logit.requires_grad
 
 
-def test_gates_learn_which_images_closing_harms():
-    """Damage is known here: closing layer2.1 harms images of the first kind alone, closing layer1.1 none."""
+def known_gates():
     torch.manual_seed(0)
-    gates = {name: Gate(4, estimator='taught', target_rate=0.5) for name in ('layer1.1', 'layer2.1')}
-    backbone = AIGResNet(**SMALL)
-    account, loss = CostAccount(backbone), TaughtGateLoss()
+    return {name: Gate(4, estimator='taught', target_rate=0.5) for name in ('layer1.1', 'layer2.1')}
+
+
+def train_where_damage_is_known(gates, steps, lr=0.01):
+    """Closing layer2.1 harms images of the first kind alone, closing layer1.1, as expensive, none."""
+    account, loss = CostAccount(AIGResNet(**SMALL)), TaughtGateLoss()
     macs = account.conditional_macs((32, 32))
-    optimiser = torch.optim.Adam([p for gate in gates.values() for p in gate.parameters()], lr=0.01)
-    for _ in range(300):
+    assert macs['layer1.1'] == macs['layer2.1']
+    optimiser = torch.optim.Adam([p for gate in gates.values() for p in gate.parameters()], lr=lr)
+    for _ in range(steps):
         kind = torch.randint(0, 2, (32, 1)).float()
         pooled = torch.cat([kind, torch.randn(32, 3)], dim=1)
         decisions = Decisions(torch.full((32, 2), 32), (32, 32))
@@ -65,7 +68,11 @@ def test_gates_learn_which_images_closing_harms():
         loss(decisions, account).backward()
         optimiser.step()
         share_threshold(list(gates.values()), torch.stack([*decisions.gate_logits.values()]).detach(), [0.5, 0.5])
-    assert macs['layer1.1'] == macs['layer2.1']
+
+
+def test_gates_learn_which_images_closing_harms():
+    gates = known_gates()
+    train_where_damage_is_known(gates, steps=300)
     torch.manual_seed(1)
     pooled = torch.cat([torch.arange(200).remainder(2)[:, None].float(), torch.randn(200, 3)], dim=1)
     first, second = (gate.eval()(pooled)[1].detach() for gate in gates.values())
@@ -91,6 +98,30 @@ def test_the_threshold_is_one_and_the_share_of_the_cost_is_met():
     assert gates[0].quantile == gates[1].quantile
     spent = 0.25 * (logits[0] > gates[0].quantile).float().mean() + 0.75 * (logits[1] > gates[1].quantile).float().mean()
     assert abs(spent - (0.25 * 0.2 + 0.75 * 0.6)) < 1e-3
+
+
+@pytest.mark.parametrize('name, bias', [('layer1.1', 12.0), ('layer2.1', -12.0)])
+def test_a_gate_that_was_carried_past_what_can_be_learned_returns(name, bias):
+    """In a warm-up it can happen. Such a gate has to be tried at its other end still, and to learn from that."""
+    gates = known_gates()
+    with torch.no_grad():
+        gates[name].fc2.bias.copy_(torch.tensor([0.0, bias]))
+    for gate in gates.values():
+        gate.noise = 2.0
+    train_where_damage_is_known(gates, steps=500, lr=0.05)
+    torch.manual_seed(1)
+    pooled = torch.cat([torch.ones(200, 1), torch.randn(200, 3)], dim=1)
+    harmless, harmful = (gate.eval()(pooled)[1].mean() for gate in gates.values())
+    assert harmful > harmless + 1
+
+
+def test_the_unit_follows_when_all_damage_grows():
+    loss, closed = TaughtGateLoss(), torch.full((8, ), 0.5)
+    for _ in range(50):
+        loss._unit(torch.ones(8), closed)
+    for _ in range(10):
+        unit = loss._unit(torch.full((8, ), 10.0), closed)
+    assert 15 < unit < 20
 
 
 def test_resuming_keeps_the_unit():
