@@ -53,10 +53,12 @@ class TaughtGateLoss(nn.Module):
         """Returns the scalar loss; None where no gate was asked, or nobody has measured.
 
         Raises:
+            ValueError: If a gate that was asked is not a taught one.
             RuntimeError: If gates were asked and the damage has not been measured.
         """
         if not decisions.gates:
             return None
+        self._require_taught(account.backbone)
         if decisions.damage is None:
             raise RuntimeError('TaughtGateLoss learns from what paired routes measure, and nobody has measured: add '
                                "dict(type='mmdyn.PairedRoutesHook') to custom_hooks")
@@ -65,6 +67,17 @@ class TaughtGateLoss(nn.Module):
         some_closed = closed > 0
         deviance = expected - damage * expected.clamp(min=torch.finfo(expected.dtype).tiny).log()
         return self.loss_weight * torch.where(some_closed, deviance, 0.0).mean()
+
+    @staticmethod
+    def _require_taught(backbone: nn.Module) -> None:
+        """The logits of other gates are no logarithms of damage, and have no bound: their exponential would overflow."""
+        for name, gate in backbone.gates().items():
+            estimator = getattr(gate, 'estimator', None)
+            if estimator != 'taught':
+                raise ValueError(
+                    f"TaughtGateLoss expects gate=dict(estimator='taught') in the backbone; the gate of {name} is a "
+                    f'{type(gate).__name__}' + (f' with estimator={estimator!r}' if estimator else '') +
+                    ', which learns from another loss: set that, or name another loss (mmdyn.TargetRateLoss for a Gate)')
 
     def _expectation(self, decisions: Decisions, account: Account) -> tuple[Tensor, Tensor]:
         """(N,) share of what can be left out that is closed, and (N,) what that is expected to do."""

@@ -40,6 +40,18 @@ def test_the_deviance_is_least_where_the_gates_expect_the_damage():
         torch.testing.assert_close(logit.grad, torch.zeros(6).double(), atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize('gate, said', [(dict(), "is a Gate with estimator='straight_through'"),
+                                        (dict(num_classes=3), 'is a ConfidenceGate, which')])
+def test_gates_that_are_not_taught_are_refused(gate, said):
+    rates = None if 'num_classes' in gate else [1, 0.5, 1, 0.5]
+    backbone = AIGResNet(**{**SMALL, 'gate': gate, 'target_rates': rates})
+    backbone.losses_attached = True
+    backbone(torch.randn(2, 3, 32, 32))
+    backbone.decisions.damage = torch.ones(2)
+    with pytest.raises(ValueError, match=r"expects gate=dict\(estimator='taught'\).*" + said):
+        TaughtGateLoss()(backbone.decisions, CostAccount(backbone))
+
+
 def test_no_gradient_goes_through_a_taught_decision():
     gate = Gate(4, estimator='taught', target_rate=0.5)
     decision, logit, _ = gate(torch.randn(8, 4))
