@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
+from ..losses import TaughtGateLoss
 from ..registry import MODELS
 
 # Pixels of the input at which the costs of blocks are compared.
@@ -108,7 +109,7 @@ class Attachment:
             decisions = backbone.decisions
             if decisions is None or not backbone.training:
                 continue
-            self._require_classifier(backbone)
+            self._require_teacher(backbone)
             suffix = f'_{i}' if i else ''
             calibrated = decisions.average(backbone.calibration_rows()) if decisions.gates else None
             for loss in self.losses:
@@ -124,13 +125,19 @@ class Attachment:
                 output['open_rate' + suffix] = decisions.open_rates.detach().mean()
             backbone.calibrate(calibrated)
 
-    def _require_classifier(self, backbone: DynamicBackbone) -> None:
-        """Gates that ask the model's classifier learn nothing without the loss that finds it."""
+    def _require_teacher(self, backbone: DynamicBackbone) -> None:
+        """Gates of some kinds learn nothing from the losses of others."""
         if backbone.needed_loss == 'mmdyn.GateClassLoss' and not self._linking():
             raise ValueError(
                 "gate=dict(num_classes=...) asks the model's classifier, and nothing has named one: add "
                 "dict(type='mmdyn.GateClassLoss', classifier='head.fc') to the losses. Without a classifier, as in "
                 'detectors, leave num_classes out')
+        taught = any(isinstance(loss, TaughtGateLoss) for loss in self.losses)
+        if backbone.needed_loss == 'mmdyn.TaughtGateLoss' and self.losses and not taught:
+            raise ValueError(
+                "gate=dict(estimator='taught') learns from TaughtGateLoss alone: expected "
+                "dict(type='mmdyn.TaughtGateLoss') among the losses, got "
+                f'{", ".join(type(loss).__name__ for loss in self.losses)}')
 
     def _hand_out_decisions(self, samples: Sequence[Any]) -> None:
         # With several dynamic backbones, a prediction's own are those of the first.

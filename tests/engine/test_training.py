@@ -67,6 +67,16 @@ def test_gates_that_ask_a_classifier_which_nothing_names(tmp_path):
         stopped(tmp_path, backbone=backbone)
 
 
+def test_taught_gates_beside_the_loss_of_sampled_ones(tmp_path):
+    with pytest.raises(InputError, match=r"dict\(type='mmdyn.TaughtGateLoss'\) among the losses, got TargetRateLoss"):
+        stopped(tmp_path, backbone=dict(BACKBONE, gate=dict(estimator='taught')))
+
+
+def test_sampled_gates_beside_the_loss_of_taught_ones(tmp_path):
+    with pytest.raises(InputError, match=r"expects gate=dict\(estimator='taught'\) .*'straight_through'"):
+        stopped(tmp_path, losses=[dict(type='mmdyn.TaughtGateLoss')])
+
+
 def model_with(head: str, num_classes: int, kind: type = nn.Identity) -> nn.Module:
     """A model whose only layer is a head."""
     model = nn.Module()
