@@ -99,8 +99,8 @@ class DynamicBackbone(BackboneGates):
             return images if self.training and self.open_share else 0
         number = round(images * self.open_share)
         if number in (0, images):
-            raise ValueError(f'open_share={self.open_share} of a batch runs all blocks, and the rest is decided about: '
-                             f'expected at least 2 images a batch, got {images}')
+            raise ValueError(f"{self.open_share:g} of a batch runs all blocks, and the rest is decided about (form='half' "
+                             f'of PairedRoutesHook): expected at least 2 images a batch, got {images}')
         return number
 
     def begin_forward(self, images: Tensor) -> ForwardPass:

@@ -4,6 +4,8 @@ from typing import Optional
 
 from ..layers.residual import Residual
 
+_EXAMPLE = "[['layer3.1', 'layer3.2']]"
+
 
 def resolve_groups(groups: Optional[Sequence[Sequence[str]]], blocks: Mapping[str, Residual],
                    rates: Mapping[str, Optional[float]]) -> dict[str, str]:
@@ -20,6 +22,8 @@ def resolve_groups(groups: Optional[Sequence[Sequence[str]]], blocks: Mapping[st
     """
     leaders: dict[str, str] = {}
     seen: set[str] = set()
+    if groups is not None and (isinstance(groups, str) or not isinstance(groups, Sequence)):
+        raise TypeError(f"gate_groups must be a list of lists of block names such as {_EXAMPLE}, got {groups!r}")
     for group in groups or ():
         _check_names(group, blocks, seen)
         seen.update(group)
@@ -31,8 +35,8 @@ def resolve_groups(groups: Optional[Sequence[Sequence[str]]], blocks: Mapping[st
 
 
 def _check_names(group: object, blocks: Mapping[str, Residual], seen: set[str]) -> None:
-    if isinstance(group, str) or not isinstance(group, Sequence):
-        raise TypeError(f"gate_groups must be lists of block names such as [['layer3.1', 'layer3.2']], got {group!r}")
+    if isinstance(group, str) or not isinstance(group, Sequence) or not all(isinstance(name, str) for name in group):
+        raise TypeError(f'gate_groups must be lists of block names such as {_EXAMPLE}, got {group!r}')
     if len(group) < 2:
         raise ValueError(f'a group needs at least two blocks, got {list(group)}')
     for name in group:

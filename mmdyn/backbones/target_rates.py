@@ -67,13 +67,18 @@ def suffixes(target_rates: TargetRates, blocks: Sequence[str], always_run: Seque
         raise ValueError("target_rates preset 'suffix': keep is how many blocks of a stage always run, an int of at "
                          f'least 1 or one for each of the {len(stages)} stages, got {keep!r}')
     rests = [names[number:] for names, number in zip(stages.values(), keeps)]
-    return [rest for rest in ([name for name in names if name not in always_run] for names in rests) if rest]
+    groups = [rest for rest in ([name for name in names if name not in always_run] for names in rests) if rest]
+    if not groups:
+        raise ValueError(f"target_rates preset 'suffix': keep={keep!r} leaves no block to decide about; the stages have "
+                         f'{[len(names) for names in stages.values()]} blocks')
+    return groups
 
 
 def _preset(options: dict, blocks: Sequence[str], always_run: Sequence[str],
             depth: Optional[int]) -> list[Optional[float]]:
     expected = {'paper': {'preset', 't'}, 'suffix': {'preset', 'keep', 't'}}
-    if set(options) != expected.get(options.get('preset')):  # type: ignore[arg-type]
+    preset = options.get('preset')
+    if not isinstance(preset, str) or set(options) != expected.get(preset):
         raise ValueError("a target_rates preset is dict(preset='paper', t=<rate>) or "
                          f"dict(preset='suffix', keep=<blocks>, t=<rate>), got {dict(options)!r}")
     if options['preset'] == 'suffix':

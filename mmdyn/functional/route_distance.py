@@ -60,6 +60,8 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     'logits': logit_distance,
     'scores': score_distance,
 }
+# Dimensions of what they compare.
+RANKS: dict[str, int] = {'maps': 4, 'logits': 2, 'scores': 4}
 
 
 def _wide(opened: Tensor) -> Tensor:

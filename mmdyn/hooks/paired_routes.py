@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..functional.route_distance import DISTANCES
+from ..functional.route_distance import DISTANCES, RANKS
 from ..layers.gate import ConfidenceGate, check_number
 
 
@@ -31,10 +31,22 @@ class Distance:
             raise ValueError(f'kind of a distance must be one of {list(DISTANCES)}, got {self.kind!r}')
         check_number('weight of a distance', self.weight, 0.0)
 
-    def between(self, opened: Any, routed: Any) -> Tensor:
-        """(N,): the mean over the levels."""
-        pairs = zip(_levels(opened), _levels(routed))
-        return self.weight * torch.stack([DISTANCES[self.kind](o.detach(), r) for o, r in pairs]).mean(dim=0)
+    def between(self, opened: Any, routed: Any, images: int) -> Tensor:
+        """(images,): the mean over the levels.
+
+        Raises:
+            ValueError: If what the module gave is not one row an image, in the shape that its kind compares.
+        """
+        opened, routed = _levels(opened), _levels(routed)
+        shapes = [_shapes(levels) for levels in (opened, routed)]
+        dims = RANKS[self.kind]
+        if shapes[0] != shapes[1] or any(len(shape) != dims or shape[0] != images for shape in shapes[0]):
+            raise ValueError(
+                f'distances: kind {self.kind!r} compares tensors of {dims} dimensions, the first of them the {images} '
+                f'images of the batch; {self.module!r} gave {shapes[0]} in the open pass, {shapes[1]} in the routed one. '
+                'What is not image by image, such as the scores of sampled proposals, cannot be compared: name another '
+                "module, such as 'neck' with kind 'maps'")
+        return self.weight * torch.stack([DISTANCES[self.kind](o.detach(), r) for o, r in zip(opened, routed)]).mean(dim=0)
 
 
 class PairedRoutes:
@@ -142,7 +154,8 @@ class PairedRoutes:
         else:
             opened, output = self._with_open_pass(model, args, kwargs, output)
         if self.distances:
-            distances = [d.between(opened[d.module], routed[d.module]) for d in self.distances]
+            images = len(self.backbones[0].decisions.sizes)
+            distances = [d.between(opened.get(d.module, ()), routed.get(d.module, ()), images) for d in self.distances]
             moved = self.distance_weight * torch.stack(distances).sum(dim=0)
             output['loss_route_distance'] = moved.mean()
             for backbone in self.backbones:
@@ -159,11 +172,24 @@ class PairedRoutes:
         opened, self._seen = self._seen, {}
         for backbone, decided in zip(self.backbones, decisions):
             backbone.decisions = decided
-        return opened, {name: self._mean(open_output[name], value) for name, value in output.items()}
+        return opened, self._mean(open_output, output)
 
-    def _mean(self, opened: Any, routed: Any) -> Any:
+    def _mean(self, opened: Any, routed: Any, of: str = 'loss') -> Any:
+        """Of losses, or dicts and lists of them.
+
+        Raises:
+            ValueError: If a pass has a loss that the other has not.
+        """
+        if isinstance(routed, dict):
+            if set(opened) != set(routed):
+                raise ValueError('paired routes take the mean of the losses of both passes: expected the same ones of '
+                                 f'each, got {list(opened)} of the open and {list(routed)} of the routed one')
+            return {name: self._mean(opened[name], value, name) for name, value in routed.items()}
         if isinstance(routed, (list, tuple)):
-            return [self._mean(*pair) for pair in zip(opened, routed)]
+            if len(opened) != len(routed):
+                raise ValueError('paired routes take the mean of the losses of both passes: expected the same ones of '
+                                 f'each, got {len(opened)} and {len(routed)} in the list {of!r}')
+            return [self._mean(*pair, of) for pair in zip(opened, routed)]
         return (1 - self.routed_weight) * opened + self.routed_weight * routed
 
 
@@ -190,9 +216,13 @@ def _module(model: nn.Module, name: str) -> nn.Module:
 
 def _levels(output: Any) -> list[Tensor]:
     """The tensors of an output: one, one a level, or, of heads that return several lists, the first list's."""
-    while isinstance(output, (list, tuple)) and isinstance(output[0], (list, tuple)):
+    while isinstance(output, (list, tuple)) and output and isinstance(output[0], (list, tuple)):
         output = output[0]
     return list(output) if isinstance(output, (list, tuple)) else [output]
+
+
+def _shapes(levels: list) -> list[tuple]:
+    return [tuple(getattr(level, 'shape', ())) for level in levels]
 
 
 def _scaled(value: Any, weight: float) -> Any:

@@ -2,9 +2,11 @@
 import copy
 from typing import Any, Optional, Sequence, Union
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ..layers.gate import check_number
 from ..registry import HOOKS
@@ -85,6 +87,10 @@ class PairedRoutesHook(Hook):
 
     def before_train(self, runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if sum(isinstance(hook, PairedRoutesHook) for hook in runner.hooks) > 1:
+            raise ValueError('custom_hooks: expected one PairedRoutesHook, got several')
+        if self.form == 'half':
+            _require_halves(runner.train_dataloader)
         accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         if self.updates == 2 and accumulated > 1:
             raise ValueError(f'PairedRoutesHook: updates=2 makes two updates in each iteration: expected '
@@ -116,3 +122,20 @@ class PairedRoutesHook(Hook):
         if self.routes is not None:
             self.routes.remove()
             self.routes = None
+
+
+def _require_halves(loader: DataLoader) -> None:
+    """A batch of one image has no half: said before the training, and not in the last batch of its first epoch.
+
+    Raises:
+        ValueError: If batches, or the last of an epoch, hold one image.
+    """
+    batches = loader.batch_sampler
+    size, sampler = getattr(batches, 'batch_size', None), getattr(batches, 'sampler', None)
+    if size is None or sampler is None:  # of a kind that is not known: the backbone will look at each batch
+        return
+    left = 0 if batches.drop_last or isinstance(sampler, InfiniteSampler) else len(sampler) % size
+    if 1 in (size, left):
+        raise ValueError("form='half' expects at least 2 images in each batch on each GPU, got "
+                         + (f'train_dataloader.batch_size={size}' if size == 1 else
+                            f'1 in the last batch ({len(sampler)} images by {size}): set train_dataloader.drop_last=True'))

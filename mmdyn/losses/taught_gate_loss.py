@@ -60,8 +60,9 @@ class TaughtGateLoss(nn.Module):
             return None
         self._require_taught(account.backbone)
         if decisions.damage is None:
-            raise RuntimeError('TaughtGateLoss learns from what paired routes measure, and nobody has measured: add '
-                               "dict(type='mmdyn.PairedRoutesHook') to custom_hooks")
+            raise RuntimeError('TaughtGateLoss learns from how far paired routes lie apart, and nothing has been compared: '
+                               "add dict(type='mmdyn.PairedRoutesHook') to custom_hooks, in form 'twice' and with distances "
+                               '(it has both by default)')
         closed, expected = self._expectation(decisions, account)
         damage = decisions.damage.detach().to(expected) / self._unit(decisions.damage, closed)
         some_closed = closed > 0

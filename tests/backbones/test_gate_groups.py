@@ -90,6 +90,8 @@ def test_checkpoints_name_no_gate_in_a_follower():
     (dict(gate_groups=[['layer3.0', 'layer3.1']]), "block 'layer3.0' changes the shape"),
     (dict(gate_groups=[['layer3.1', 'layer2.1']]), 'lies within one stage'),
     (dict(gate_groups=['layer3.1']), 'must be lists of block names'),
+    (dict(gate_groups=5), 'must be a list of lists of block names .* got 5'),
+    (dict(gate_groups=[[['layer3.1'], ['layer3.2']]]), 'must be lists of block names'),
     (dict(gate_groups=[['layer3.1']]), 'at least two blocks'),
     (dict(gate_groups=[['layer3.1', 'layer3.9']]), "no block 'layer3.9' in this backbone"),
     (dict(gate_groups=[['layer3.1', 'layer3.2'], ['layer3.2', 'layer3.3']]), "got 'layer3.2' twice"),
@@ -101,6 +103,8 @@ def test_checkpoints_name_no_gate_in_a_follower():
     (dict(target_rates=dict(preset='suffix', keep=0, t=.4)), 'keep is how many blocks .* got 0'),
     (dict(target_rates=dict(preset='suffix', keep=[1, 1], t=.4)), 'one for each of the 4 stages'),
     (dict(target_rates=dict(preset='suffix', keep=1, t=4)), 'must lie in'),
+    (dict(target_rates=dict(preset='suffix', keep=9, t=.4)), r'keep=9 leaves no block .* \[3, 4, 6, 3\] blocks'),
+    (dict(target_rates=dict(preset=['suffix'], keep=1, t=.4)), "preset='suffix'"),
 ])
 def test_bad_groups(options, message):
     with pytest.raises((ValueError, TypeError), match=message):

@@ -224,7 +224,7 @@ def test_the_weight_of_the_distances_grows_over_the_training(tmp_path):
 def test_the_open_route_is_the_aim_and_is_not_drawn_to_the_other():
     opened = torch.randn(2, 3, 4, 4, requires_grad=True)
     routed = torch.randn(2, 3, 4, 4, requires_grad=True)
-    Distance('x').between(opened, routed).sum().backward()
+    Distance('x').between(opened, routed, 2).sum().backward()
     assert opened.grad is None and routed.grad.abs().sum() > 0
 
 
@@ -250,9 +250,9 @@ def test_heads_that_give_lists_of_maps_are_compared_level_by_level():
     other = copy.deepcopy(head)
     other[1][0].add_(1)  # boxes are not compared
     scores = Distance('bbox_head', 'scores')
-    assert torch.equal(scores.between(head, other), torch.zeros(2))
+    assert torch.equal(scores.between(head, other, 2), torch.zeros(2))
     other[0][1][1].add_(1)
-    first, second = scores.between(head, other)
+    first, second = scores.between(head, other, 2)
     assert first == 0 and second > 0
 
 
@@ -294,7 +294,64 @@ def test_models_without_gates_and_modules_that_are_not_there_are_named():
         PairedRoutes(Classifier(dict(FROZEN, target_rates=0.5)), distances=[Distance('neck')])
 
 
-def test_one_image_a_batch_has_no_half():
+@pytest.mark.parametrize('module, kind, shapes', [
+    ('head', 'maps', r'\[\(4, 2\)\] in the open pass, \[\(4, 2\)\] in the routed one'),
+    ('backbone.layer1.0.conv1', 'logits', r'dimensions, the first of them the 4 images of the batch; .*'),
+    ('backbone.layer1.1.gate', 'logits', r'\[\] in the open pass'),  # which is not asked in the open pass
+])
+def test_what_is_not_one_row_an_image_is_named(module, kind, shapes):
+    model, _, _ = paired_model(distances=[Distance(module, kind)])
+    with pytest.raises(ValueError, match=f"distances: kind '{kind}' compares tensors of .*{shapes}"):
+        model(torch.randn(4, 3, 16, 16).double(), samples(4), mode='loss')
+
+
+def test_scores_of_what_each_pass_samples_are_not_compared():
+    proposals = Distance('roi_head.bbox_head.fc_cls', 'logits')
+    with pytest.raises(ValueError, match=r'the 2 images of the batch; .*gave \[\(128, 4\)\] in the open pass'):
+        proposals.between(torch.randn(128, 4), torch.randn(128, 4), 2)
+
+
+@pytest.mark.parametrize('first, second, message', [
+    (dict(loss_a=1), dict(loss_b=1), r"the same ones of each, got \['loss_b'\] of the open and \['loss_a'\]"),
+    (dict(loss_a=[1, 1]), dict(loss_a=[1]), "got 1 and 2 in the list 'loss_a'"),
+])
+def test_passes_with_other_losses_are_named(first, second, message):
+    model, _, _ = paired_model(distances=[])
+    outputs = iter([first, second])  # the routed pass is the first
+    model.forward = lambda inputs, data_samples=None, mode='loss': {
+        name: torch.as_tensor(value) if isinstance(value, int) else [torch.ones(()) for _ in value]
+        for name, value in next(outputs).items()}
+    with pytest.raises(ValueError, match=message):
+        model(torch.randn(2, 3, 16, 16).double(), samples(2), mode='loss')
+
+
+def test_one_image_a_batch_has_no_half(tmp_path):
     model, _, _ = paired_model(twice=False)
     with pytest.raises(ValueError, match='expected at least 2 images a batch, got 1'):
         model(torch.randn(1, 3, 16, 16).double(), samples(1), mode='loss')
+
+
+@pytest.mark.parametrize('length, options, message', [
+    (8, dict(batch_size=1), 'got train_dataloader.batch_size=1'),
+    (9, dict(batch_size=2), r'got 1 in the last batch \(9 images by 2\): set train_dataloader.drop_last=True'),
+    (9, dict(batch_size=2, drop_last=True), None),
+    (9, dict(batch_size=2, sampler=dict(type='InfiniteSampler', shuffle=False)), None),
+])
+def test_a_lone_last_image_is_named_before_the_training(tmp_path, length, options, message):
+    loader = dict(dict(num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False)), **options)
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5), iters=5, hooks=[
+        ATTACHED, dict(type='mmdyn.PairedRoutesHook', form='half')],
+        train_dataloader=dict(loader, dataset=Pictures(length)))
+    if message is None:
+        runner.train()
+        return
+    with pytest.raises(ValueError, match=message):
+        runner.train()
+    assert runner.iter == 0
+
+
+def test_two_hooks_are_one_too_many(tmp_path):
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5),
+                        hooks=[ATTACHED, *[dict(type='mmdyn.PairedRoutesHook')] * 2])
+    with pytest.raises(ValueError, match='expected one PairedRoutesHook, got several'):
+        runner.train()
