@@ -1,10 +1,12 @@
 """What all dynamic backbones offer about their gates: rates, thresholds, calibration."""
-from typing import Mapping, Optional, Union
+from typing import Optional, Union
 
 import torch
 from torch import Tensor, nn
 
-from ..layers.calibration import follow_quantiles, share_threshold
+from ..functional.gumbel import logistic_noise
+from ..functional.host_numbers import dot
+from ..layers.calibration import RunningQuantile, follow_quantiles
 from ..layers.gate import BaseGate
 from ..layers.global_mean import global_mean
 
@@ -44,7 +46,7 @@ class BackboneGates(nn.Module):
     @property
     def needed_loss(self) -> Optional[str]:
         """The loss without which the decisions would not learn, if there is one."""
-        if any(getattr(gate, 'estimator', None) == 'taught' for gate in self.gates().values()):
+        if any(gate.is_taught for gate in self.gates().values()):
             return 'mmdyn.TaughtGateLoss'
         return 'mmdyn.TargetRateLoss' if self.target_rates else None
 
@@ -66,32 +68,46 @@ class BackboneGates(nn.Module):
 
     @torch.no_grad()
     def calibration_rows(self) -> Optional[Tensor]:
-        """(2 G, N): whether the logits of each image of the last forward lie above the quantiles, and how far from them.
+        """(2 K, N): whether the logits of each image of the last forward lie above K quantiles, and how far from them.
 
-        Their means are what :meth:`calibrate` takes. None where no gate follows a quantile of its own.
+        Their means are what :meth:`calibrate` takes. None where no gate follows a quantile.
         """
-        gates = self._calibrated()
-        if not gates or _are_taught(gates):
+        quantiles = self._quantiles()
+        if not quantiles:
             return None
-        logits = torch.stack([self.decisions.gate_logits[name] for name in gates])
-        offsets = logits - torch.stack([gate.quantile for gate in gates.values()])[:, None]
-        return torch.cat([(offsets > 0).to(offsets.dtype), offsets.abs()])
+        offsets = torch.stack([logits - running.quantile for running, logits in quantiles])
+        # One logit that is no number must not be the end of the quantile.
+        return torch.cat([(offsets > 0).to(offsets.dtype), offsets.abs().nan_to_num(0.0, 0.0, 0.0)])
 
     @torch.no_grad()
     def calibrate(self, means: Optional[Tensor] = None) -> None:
         """Moves the running quantiles by the last forward's logits, over all ranks.
 
+        Taught gates share one, above which the mean of their target rates of their cost runs.
+
         Args:
-            means: (2 G,) of :meth:`calibration_rows` over the global batch; None to have them found.
+            means: (2 K,) of :meth:`calibration_rows` over the global batch; None to have them found.
         """
-        gates = self._calibrated()
+        quantiles, gates = self._quantiles(), self._calibrated()
+        if not quantiles:
+            return
+        above, distance = (global_mean(self.calibration_rows()) if means is None else means).chunk(2)
         targets = [self.target_rates[name] for name in gates]
-        if _are_taught(gates):
-            logits = torch.stack([self.decisions.gate_logits[name] for name in gates])
-            share_threshold(list(gates.values()), logits, targets)
-        elif gates:
-            means = global_mean(self.calibration_rows()) if means is None else means
-            follow_quantiles(list(gates.values()), targets, *means.chunk(2))
+        if all(gate.is_taught for gate in gates.values()):
+            costs = [gate.cost for gate in gates.values()]
+            shares = [cost / sum(costs) for cost in costs]
+            targets = [sum(share * target for share, target in zip(shares, targets))] * len(gates)
+            above = torch.cat([dot(part, shares).expand(len(gates)) for part in above.split(len(gates))])
+            distance = torch.cat([part.mean().expand(len(gates)) for part in distance.split(len(gates))])
+        follow_quantiles([running for running, _ in quantiles], targets * (len(quantiles) // len(gates)), above, distance)
+
+    def _quantiles(self) -> list[tuple[RunningQuantile, Tensor]]:
+        """The quantiles that decide, each with the (N,) logits that it cuts; those of training after all others."""
+        gates = self._calibrated()
+        logits = {name: self.decisions.gate_logits[name] for name in gates}
+        sampled = [(gate.sampling, logits[name] + gate.noise * logistic_noise(logits[name]))
+                   for name, gate in gates.items() if gate.is_taught and gate.training]
+        return [(gate, logits[name]) for name, gate in gates.items()] + sampled
 
     def _calibrated(self) -> dict[str, BaseGate]:
         """The gates that decide by a quantile, if they were asked."""
@@ -99,6 +115,3 @@ class BackboneGates(nn.Module):
             return {}
         return {name: gate for name, gate in self.gates().items() if gate.has_quantile and name in self._target_rates}
 
-
-def _are_taught(gates: Mapping[str, BaseGate]) -> bool:
-    return bool(gates) and all(getattr(gate, 'estimator', None) == 'taught' for gate in gates.values())

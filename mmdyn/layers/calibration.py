@@ -1,60 +1,51 @@
-"""The logits above which gates open at evaluation: running estimates, for all gates of a backbone at once."""
+"""The logits above which gates open: running estimates, for all gates of a backbone at once."""
 from typing import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..functional.host_numbers import minus
-from ..functional.gumbel import logistic_noise
-from ..functional.quantile import upper_quantile
-from .gate import BaseGate, Gate
-from .global_mean import global_mean
 
 _BUFFERS = ('quantile', 'spread', 'calibration_steps')
 
 
+class RunningQuantile(nn.Module):
+    """Follows a quantile of a gate's logits.
+
+    Attributes:
+        quantile: The logit above which the target share of images lies.
+        spread: Typical distance of an image's logit from it, which sets the step.
+        calibration_steps: How many steps have been made; the first ones are large.
+    """
+
+    quantile: Tensor
+    spread: Tensor
+    calibration_steps: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer('quantile', torch.zeros(()))
+        self.register_buffer('spread', torch.ones(()))
+        self.register_buffer('calibration_steps', torch.zeros((), dtype=torch.long))
+
+
 @torch.no_grad()
-def follow_quantiles(gates: Sequence[BaseGate], targets: Sequence[float], above: Tensor, distance: Tensor) -> None:
-    """One step of the running quantile of each gate (stochastic approximation; Robbins & Monro, 1951).
+def follow_quantiles(running: Sequence[RunningQuantile], targets: Sequence[float], above: Tensor,
+                     distance: Tensor) -> None:
+    """One step of each quantile (stochastic approximation; Robbins & Monro, 1951).
+
+    It needs no more than means over images, and so brings the target share about with any number of images a batch, on
+    any number of ranks.
 
     Args:
-        gates: L gates.
+        running: L quantiles.
         targets: L target rates.
         above: (L,) shares of the global batch whose logit lies above the quantile.
         distance: (L,) mean distances of these logits from the quantile.
     """
-    quantile, spread, steps = _read(gates)
+    quantile, spread, steps = (torch.stack([getattr(own, name) for own in running]) for name in _BUFFERS)
     # Large steps at first, then few enough to follow a gate that is still learning.
     step = (steps + 1).reciprocal().clamp(min=0.02)
     spread = spread + step * (distance - spread)
-    _write(gates, quantile + 2 * step * spread * minus(above, targets), spread, steps + 1)
-
-
-@torch.no_grad()
-def share_threshold(gates: Sequence[Gate], logits: Tensor, targets: Sequence[float]) -> None:
-    """Moves the one threshold of taught gates to where together they let the mean of their targets of the cost run.
-
-    Args:
-        gates: L gates.
-        logits: (L, N), what they have said of this batch; while training, the noise that they decide with is added.
-        targets: L target rates.
-    """
-    gate = gates[0]
-    if gate.training and gate.noise:
-        logits = logits + gate.noise * logistic_noise(logits)
-    total = sum(gate.cost for gate in gates)
-    share = sum(gate.cost * target for gate, target in zip(gates, targets)) / total
-    costs = torch.cat([torch.full_like(row, gate.cost) for gate, row in zip(gates, logits)])
-    value = global_mean(upper_quantile(logits.flatten(), costs, share)[None, None])[0]
-    quantile, spread, steps = _read(gates)
-    step = (steps + 1).reciprocal().clamp(min=0.05)
-    _write(gates, quantile + step * (value - quantile), spread, steps + 1)
-
-
-def _read(gates: Sequence[BaseGate]) -> list[Tensor]:
-    return [torch.stack([getattr(gate, name) for gate in gates]) for name in _BUFFERS]
-
-
-def _write(gates: Sequence[BaseGate], *values: Tensor) -> None:
-    for name, value in zip(_BUFFERS, values):
-        torch._foreach_copy_([getattr(gate, name) for gate in gates], list(value.unbind()))
+    for name, value in zip(_BUFFERS, (quantile + 2 * step * spread * minus(above, targets), spread, steps + 1)):
+        torch._foreach_copy_([getattr(own, name) for own in running], list(value.unbind()))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..functional.autocast import without_autocast
 from ..functional.gumbel import bounded, gumbel_gate, logistic_noise, open_logit
+from .calibration import RunningQuantile
 from .feature_norm import NORMS, normalise
 
 POLICIES = ('argmax', 'sample', 'expected')
@@ -47,12 +48,12 @@ class GateOutput(NamedTuple):
     features: Optional[Tensor] = None
 
 
-class BaseGate(nn.Module):
-    """From the logit of the open probability to a decision.
+class BaseGate(RunningQuantile):
+    """From the logit of the open probability to a decision, at evaluation by a running quantile of the logits if asked.
 
     Args:
-        policy: At evaluation: ``'argmax'`` opens above ``open_probability``; ``'sample'`` draws;
-            ``'expected'`` returns the open probability itself.
+        policy: At evaluation: ``'argmax'`` opens above ``open_probability``; ``'sample'`` draws; ``'expected'`` returns the
+            open probability itself. Of a taught gate, that is the one above its threshold.
         open_probability: A number in [0, 1], or ``'calibrated'``: above a running quantile of the
             gate's own logits, so that the target share of images opens.
         target_rate: The wanted share of open images, or None.
@@ -63,6 +64,7 @@ class BaseGate(nn.Module):
     """
 
     cost: float = 1.0
+    is_taught: bool = False
 
     def __init__(self,
                  *,
@@ -72,11 +74,6 @@ class BaseGate(nn.Module):
         super().__init__()
         self.policy = policy
         self.target_rate = target_rate
-        # The logit above which the target share of images opens, and the typical distance of an
-        # image's logit from it, which sets the step of its running estimate.
-        self.register_buffer('quantile', torch.zeros(()))
-        self.register_buffer('spread', torch.ones(()))
-        self.register_buffer('calibration_steps', torch.zeros((), dtype=torch.long))
         self.open_probability = open_probability
 
     @property
@@ -104,10 +101,9 @@ class BaseGate(nn.Module):
         self._open_probability = value
 
     def _evaluate(self, logit: Tensor) -> Tensor:
-        if self.policy == 'expected':
-            return torch.sigmoid(logit)
-        if self.policy == 'sample':
-            return gumbel_gate(logit)
+        if self.policy != 'argmax':
+            logit = logit - self.quantile if self.is_taught else logit  # which is no probability, but a cost
+            return torch.sigmoid(logit) if self.policy == 'expected' else gumbel_gate(logit)
         if self.open_probability == 'calibrated':
             return (logit > self.quantile).to(logit.dtype)
         return (torch.sigmoid(logit) > self.open_probability).to(logit.dtype)
@@ -156,6 +152,9 @@ class Gate(BaseGate):
         if estimator not in ESTIMATORS:
             raise ValueError(f'gate estimator must be one of {ESTIMATORS}, got {estimator!r}')
         self.estimator = estimator
+        self.is_taught = estimator == 'taught'
+        if self.is_taught:
+            self.sampling = RunningQuantile()  # by which training decides, with noise; evaluation has another
         if not isinstance(hidden_channels, int) or not 1 <= hidden_channels <= MAX_HIDDEN_CHANNELS:
             raise ValueError(f'gate hidden_channels must be an int in [1, {MAX_HIDDEN_CHANNELS}], got {hidden_channels!r}')
         if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
@@ -173,11 +172,18 @@ class Gate(BaseGate):
         """Starts 87 % open whatever the image: sigmoid(2 - 0.1); taught gates with closing at its typical cost."""
         nn.init.normal_(self.fc2.weight, std=0.001)
         with torch.no_grad():
-            self.fc2.bias.copy_(torch.tensor([0.0, 0.0] if self.estimator == 'taught' else [0.1, 2.0]))
+            self.fc2.bias.copy_(torch.tensor([0.0, 0.0] if self.is_taught else [0.1, 2.0]))
 
     @property
     def has_quantile(self) -> bool:
-        return super().has_quantile or self.estimator == 'taught'
+        return super().has_quantile or self.is_taught
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Checkpoints of before had one quantile for training and evaluation."""
+        for name in self.sampling.state_dict() if self.is_taught else ():
+            if prefix + name in state_dict:
+                state_dict.setdefault(f'{prefix}sampling.{name}', state_dict[prefix + name])
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, pooled: Tensor) -> GateOutput:
         """Decides.
@@ -186,18 +192,18 @@ class Gate(BaseGate):
             pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
         """
         # What a taught gate is to tell must not shape the features that it reads.
-        pooled = pooled.detach() if self.estimator == 'taught' else pooled
+        pooled = pooled.detach() if self.is_taught else pooled
         with without_autocast(pooled):
             hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
-            if self.estimator == 'taught':
+            if self.is_taught:
                 logit = bounded(logit, _TAUGHT_BOUND)
             return GateOutput(self._sample(logit) if self.training else self._evaluate(logit), logit)
 
     def _sample(self, logit: Tensor) -> Tensor:
-        if self.estimator != 'taught':
+        if not self.is_taught:
             return gumbel_gate(logit, self.temperature, self.noise, reinmax=self.estimator == 'reinmax')
-        above = logit.detach() - self.quantile
+        above = logit.detach() - self.sampling.quantile
         return (above + self.noise * logistic_noise(above) > 0).to(logit.dtype)
 
 

@@ -73,8 +73,8 @@ class TaughtGateLoss(nn.Module):
     def _require_taught(backbone: nn.Module) -> None:
         """The logits of other gates are no logarithms of damage, and have no bound: their exponential would overflow."""
         for name, gate in backbone.gates().items():
-            estimator = getattr(gate, 'estimator', None)
-            if estimator != 'taught':
+            if not gate.is_taught:
+                estimator = getattr(gate, 'estimator', None)
                 raise ValueError(
                     f"TaughtGateLoss expects gate=dict(estimator='taught') in the backbone; the gate of {name} is a "
                     f'{type(gate).__name__}' + (f' with estimator={estimator!r}' if estimator else '') +

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from mmdyn.backbones import AIGResNet
+from mmdyn.backbones.backbone_gates import BackboneGates
 from mmdyn.cost import CostAccount
 from mmdyn.layers.decisions import Decisions
-from mmdyn.layers.calibration import share_threshold
 from mmdyn.layers.gate import Gate
 from mmdyn.losses import TaughtGateLoss
 
@@ -58,6 +58,25 @@ def test_no_gradient_goes_through_a_taught_decision():
     assert not decision.requires_grad and logit.requires_grad
 
 
+class Gates(BackboneGates):
+    """A backbone that is nothing but taught gates."""
+
+    def __init__(self, gates, targets):
+        super().__init__()
+        self._gates = gates
+        self._target_rates = dict(zip(gates, targets))
+        self.decisions = None
+
+    def gates(self):
+        return self._gates
+
+    def hear(self, logits):
+        """Calibrates by (G, N) logits."""
+        self.decisions = Decisions(torch.full((logits.shape[1], 2), 32), (32, 32))
+        self.decisions.gate_logits.update(zip(self._gates, logits))
+        self.calibrate()
+
+
 def known_gates():
     torch.manual_seed(0)
     return {name: Gate(4, estimator='taught', target_rate=0.5) for name in ('layer1.1', 'layer2.1')}
@@ -65,7 +84,7 @@ def known_gates():
 
 def train_where_damage_is_known(gates, steps, lr=0.01):
     """Closing layer2.1 harms images of the first kind alone, closing layer1.1, as expensive, none."""
-    account, loss = CostAccount(AIGResNet(**SMALL)), TaughtGateLoss()
+    account, loss, backbone = CostAccount(AIGResNet(**SMALL)), TaughtGateLoss(), Gates(gates, [0.5, 0.5])
     macs = account.conditional_macs((32, 32))
     assert macs['layer1.1'] == macs['layer2.1']
     optimiser = torch.optim.Adam([p for gate in gates.values() for p in gate.parameters()], lr=lr)
@@ -79,7 +98,7 @@ def train_where_damage_is_known(gates, steps, lr=0.01):
         optimiser.zero_grad()
         loss(decisions, account).backward()
         optimiser.step()
-        share_threshold(list(gates.values()), torch.stack([*decisions.gate_logits.values()]).detach(), [0.5, 0.5])
+        backbone.hear(torch.stack([*decisions.gate_logits.values()]).detach())
 
 
 def test_gates_learn_which_images_closing_harms():
@@ -89,13 +108,18 @@ def test_gates_learn_which_images_closing_harms():
     pooled = torch.cat([torch.arange(200).remainder(2)[:, None].float(), torch.randn(200, 3)], dim=1)
     first, second = (gate.eval()(pooled)[1].detach() for gate in gates.values())
     assert second[1::2].min() > second[::2].max() > first.max()
+    backbone = Gates(gates, [0.5, 0.5])
     for gate in gates.values():
         gate.open_probability = 'calibrated'
+    for _ in range(200):
+        backbone.hear(torch.stack([first, second]))
     # Half of the cost may run: that is layer2.1 for all, and no layer1.1; at a quarter only for those it helps.
     assert gates['layer1.1'](pooled)[0].mean() == 0 and gates['layer2.1'](pooled)[0][1::2].mean() == 1
+    backbone = Gates(gates, [0.25, 0.25])
+    backbone.restart_calibration()
     for _ in range(200):
-        share_threshold(list(gates.values()), torch.stack([first, second]), [0.25, 0.25])
-    assert torch.equal(gates['layer2.1'](pooled)[0], pooled[:, 0])
+        backbone.hear(torch.stack([first, second]))
+    assert (gates['layer2.1'](pooled)[0] != pooled[:, 0]).sum() <= 1
 
 
 def test_the_threshold_is_one_and_the_share_of_the_cost_is_met():
@@ -105,11 +129,66 @@ def test_the_threshold_is_one_and_the_share_of_the_cost_is_met():
         gate.cost = cost
         gate.eval()
     logits = torch.stack([torch.randn(4000), torch.randn(4000) + 1])
-    for _ in range(3):
-        share_threshold(gates, logits, [0.2, 0.6])
+    backbone = Gates(dict(a=gates[0], b=gates[1]), [0.2, 0.6])
+    for _ in range(300):
+        backbone.hear(logits)
     assert gates[0].quantile == gates[1].quantile
     spent = 0.25 * (logits[0] > gates[0].quantile).float().mean() + 0.75 * (logits[1] > gates[1].quantile).float().mean()
     assert abs(spent - (0.25 * 0.2 + 0.75 * 0.6)) < 1e-3
+
+
+@pytest.mark.parametrize('noise', [0.0, 1.0])
+@pytest.mark.parametrize('share', [0.2, 0.9])
+@pytest.mark.parametrize('gates, images', [(1, 1), (2, 1), (5, 8)])
+def test_the_share_is_met_with_any_number_of_gates_and_images(gates, images, share, noise):
+    torch.manual_seed(0)
+    gates = {str(i): Gate(4, estimator='taught', target_rate=share) for i in range(gates)}
+    backbone, rates = Gates(gates, [share] * len(gates)).train(), []
+    for gate in gates.values():
+        gate.noise = noise
+    for _ in range(1200):
+        logits = torch.randn(len(gates), images)
+        rates.append(torch.stack([gate._sample(row) for gate, row in zip(gates.values(), logits)]).mean())
+        backbone.hear(logits)
+    assert abs(torch.stack(rates[200:]).mean() - share) < 0.02
+
+
+def test_a_calibration_does_not_change_what_training_decides_by():
+    torch.manual_seed(0)
+    gates = known_gates()
+    backbone = Gates(gates, [0.9, 0.9])
+    for _ in range(100):
+        backbone.hear(torch.randn(2, 8))
+    before = {name: gate.sampling.quantile.clone() for name, gate in gates.items()}
+    for gate in gates.values():
+        gate.eval()
+    for _ in range(100):
+        backbone.hear(torch.randn(2, 8))
+    for name, gate in gates.items():
+        assert gate.sampling.quantile == before[name] < gate.quantile  # noise spreads logits, so that 90 % lie above less
+
+
+def test_checkpoints_of_before_had_one_quantile_for_both():
+    gate, state = Gate(4, estimator='taught'), Gate(4).state_dict()
+    state['quantile'] += 2.5
+    gate.load_state_dict(state)
+    assert gate.quantile == gate.sampling.quantile == 2.5
+
+
+def test_a_logit_that_is_no_number_is_not_the_end_of_the_quantile():
+    gates = known_gates()
+    backbone = Gates(gates, [0.5, 0.5])
+    for value in (float('nan'), float('inf'), 0.0):
+        backbone.hear(torch.tensor([[value, 1.0], [0.0, -1.0]]))
+    assert all(gate.quantile.isfinite() and gate.sampling.quantile.isfinite() for gate in gates.values())
+
+
+@pytest.mark.parametrize('policy', ['sample', 'expected'])
+def test_other_policies_stand_on_the_threshold_too(policy):
+    torch.manual_seed(0)
+    gate = Gate(4, estimator='taught', target_rate=0.2, policy=policy).eval()
+    gate.quantile.fill_(3.0)
+    assert abs(gate._evaluate(torch.full((20_000, ), 3.0)).mean() - 0.5) < 0.02
 
 
 @pytest.mark.parametrize('name, bias', [('layer1.1', 12.0), ('layer2.1', -12.0)])
