@@ -33,6 +33,7 @@ BACKBONES = dict(
     dg=dict(type='mmdyn.DGResNet', threshold='learnable'),
     nodes=dict(type='mmdyn.DGResNet', node_gates=True, target_rates=0.5, router=dict(norm='LN', dynamic=1.0)))
 BACKBONES['skipped nodes'] = dict(BACKBONES['nodes'], train_execution='skip', exploration=1e-9)
+TAUGHT = dict(BACKBONES['aig'], gate=dict(estimator='taught'))
 LOSSES = [dict(type='mmdyn.TargetRateLoss', window=2), dict(type='mmdyn.ComputeBudgetLoss', target=0.5)]
 SMALL = dict(depth=18, base_channels=8, norm_eval=True, frozen_stages=-1, style='pytorch', init_cfg=None)
 
@@ -45,7 +46,7 @@ def build_detector(family: str, forced: bool = False) -> nn.Module:
     torch.manual_seed(0)
     cfg = get_config('mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py')
     cfg.merge_from_dict(dict(model=dict(
-        backbone={**SMALL, **BACKBONES[family]},
+        backbone={**SMALL, **(TAUGHT if family == 'taught' else BACKBONES[family])},
         neck=dict(in_channels=[8, 16, 32, 64], out_channels=32),
         bbox_head=dict(in_channels=32, feat_channels=32, stacked_convs=1, num_classes=3))))
     if forced:
@@ -56,7 +57,7 @@ def build_detector(family: str, forced: bool = False) -> nn.Module:
         decider.noise = 0.0  # of the gates: one process and two would draw other samples
         for parameter in decider.parameters():
             nn.init.normal_(parameter, std=0.3)
-    attach(model, LOSSES)
+    attach(model, [dict(type='mmdyn.TaughtGateLoss')] if family == 'taught' else LOSSES)
     return model.train()
 
 
@@ -104,14 +105,15 @@ def train(family: str, forced: bool, images: slice, distributed: bool) -> Simple
     return SimpleNamespace(losses=losses, gradients=gradients, state=model.state_dict())
 
 
-def train_on_paired_routes(updates: int, images: slice, distributed: bool) -> dict[str, Tensor]:
+def train_on_paired_routes(family: str, updates: int, images: slice, distributed: bool) -> dict[str, Tensor]:
     """What the weights are after some steps of the model's own, with and as :class:`mmdyn.PairedRoutesHook` asks."""
-    model = build_detector('aig')
+    model = build_detector(family)
     wrapped = MMDistributedDataParallel(model, broadcast_buffers=False) if distributed else model
     optim_wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), clip_grad=dict(max_norm=10))
     runner = SimpleNamespace(model=wrapped, optim_wrapper=optim_wrapper, max_iters=STEPS,
                              message_hub=MessageHub(f'updates={updates}'))
     hook = PairedRoutesHook(updates=updates)
+    runner.hooks = [hook]
     hook.before_train(runner)
     for runner.iter in range(STEPS):
         data = batch(runner.iter, images)
@@ -175,7 +177,8 @@ def run_rank(rank: int, folder: str) -> None:
     images = slice(2 * rank, 2 * rank + 2)
     results = {(family, forced): train(family, forced, images, distributed=True)
                for family in BACKBONES for forced in (False, True)}
-    results['paired'] = {updates: train_on_paired_routes(updates, images, distributed=True) for updates in (1, 2)}
+    results['paired'] = {(family, updates): train_on_paired_routes(family, updates, images, distributed=True)
+                         for family in ('aig', 'taught') for updates in (1, 2)}
     results['random rates'] = {family: train_with_random_rates(family, rank) for family in BACKBONES}
     results['configs'] = complaint(check_same_config, Config(dict(model=dict(depth=18 + rank), lr=0.1)))
     loader = torch.utils.data.DataLoader
@@ -226,12 +229,16 @@ def test_two_ranks_equal_one_process_with_the_whole_batch(ranks, family, forced)
 
 
 @pytest.mark.parametrize('updates', [1, 2])
-def test_paired_routes_of_two_ranks_are_those_of_one_process(ranks, updates):
-    start, whole = build_detector('aig').state_dict(), train_on_paired_routes(updates, slice(None), distributed=False)
-    assert not torch.equal(whole['backbone.conv1.weight'], start['backbone.conv1.weight'])
+@pytest.mark.parametrize('family', ['aig', 'taught'])
+def test_paired_routes_of_two_ranks_are_those_of_one_process(ranks, family, updates):
+    start = build_detector(family).state_dict()
+    whole = train_on_paired_routes(family, updates, slice(None), distributed=False)
+    moved = {name for name, value in whole.items() if not torch.equal(value, start[name])}
+    for ending in ('conv1.weight', 'gate.fc1.weight', 'gate.quantile'):
+        assert any(name.endswith(ending) for name in moved), ending
     for name, value in whole.items():
         for result in ranks:
-            torch.testing.assert_close(result['paired'][updates][name], value, rtol=1e-5, atol=1e-5,
+            torch.testing.assert_close(result['paired'][family, updates][name], value, rtol=1e-5, atol=1e-5,
                                        msg=lambda text, name=name: f'{name}: {text}')
 
 

@@ -1,4 +1,6 @@
 """Accuracy over compute of one checkpoint at many budgets, beside controls and networks measured elsewhere."""
+import math
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,9 +20,14 @@ class Reference(NamedTuple):
 
 
 def reference(text: str) -> Reference:
-    """``NAME=GMACS,ACCURACY``; a ValueError, as argparse wants it, for anything else."""
-    name, values = text.rsplit('=', 1)
-    gmacs, accuracy = map(float, values.split(','))
+    """``NAME=GMACS,ACCURACY``; argparse's error for anything else."""
+    name, _, values = text.rpartition('=')
+    try:
+        gmacs, accuracy = map(float, values.split(','))
+    except ValueError:
+        gmacs = accuracy = math.nan
+    if not (name and math.isfinite(gmacs) and math.isfinite(accuracy)):
+        raise ArgumentTypeError(f'expected NAME=GMACS,ACCURACY such as ResNet-50=4.1,0.374, got {text!r}')
     return Reference(name, gmacs, accuracy)
 
 

@@ -70,12 +70,14 @@ def describe(setting: Setting, knob: Knob) -> str:
     return f'a budget of {setting.budget:g}: {at}{next_below}'
 
 
-def check_options(budgets: Sequence[float] | None, train_images: int) -> None:
+def check_options(budgets: Sequence[float] | None, train_images: int, seed: int) -> None:
     for budget in budgets or ():
         if not 0 < budget <= 1:
             raise InputError(f'--budgets expects shares of the dense cost in (0, 1], got {budget:g}')
     if train_images < 1:
         raise InputError(f'--train-images expects a number of at least 1, got {train_images}')
+    if not 0 <= seed < 2**32:
+        raise InputError(f'--seed expects a number in [0, 2^32), got {seed}')
 
 
 def sweep_budget(config: str, checkpoint: str, *, budgets: Sequence[float] | None, values: Sequence[float] | None,
@@ -86,7 +88,7 @@ def sweep_budget(config: str, checkpoint: str, *, budgets: Sequence[float] | Non
     Raises:
         InputError, CheckpointError: If an option, the config, the checkpoint or the images cannot be used.
     """
-    check_options(budgets, train_images)
+    check_options(budgets, train_images, seed)
     cfg = read_config(config, cfg_options)
     model = build_model(cfg)
     yield load_weights(model, checkpoint)

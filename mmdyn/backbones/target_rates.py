@@ -82,6 +82,9 @@ def _preset(options: dict, blocks: Sequence[str], always_run: Sequence[str],
         raise ValueError("a target_rates preset is dict(preset='paper', t=<rate>) or "
                          f"dict(preset='suffix', keep=<blocks>, t=<rate>), got {dict(options)!r}")
     if options['preset'] == 'suffix':
+        if options['t'] in (0, 1):
+            raise ValueError(f"target_rates preset 'suffix': expected t between 0 and 1, or None, got {options['t']!r}: "
+                             'what always runs, or never, has no gate')
         gated = {name for suffix in suffixes(options, blocks, always_run) or () for name in suffix}
         return [options['t'] if name in gated else 1 for name in blocks]
     if depth not in PAPER_RATES:

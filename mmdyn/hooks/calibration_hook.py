@@ -58,7 +58,7 @@ class CalibrationHook(Hook):
         for name, value in given.items():
             if check_number(name, value, 1) != int(value):
                 raise ValueError(f'{name} must be an int of at least 1, got {value!r}')
-        self.num_batches = num_batches
+        self.num_batches = int(num_batches)
         self.dataloader: Union[None, dict, DataLoader] = dataloader
         self.interval = interval
         self.by_epoch = by_epoch

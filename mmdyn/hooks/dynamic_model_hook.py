@@ -6,6 +6,7 @@ import torch
 from mmengine.hooks import CheckpointHook, Hook
 from torch import Tensor
 
+from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 from ..layers.global_mean import global_mean
 from ..registry import HOOKS
@@ -61,8 +62,12 @@ class DynamicModelHook(Hook):
             self.attachment = attach(runner.model, self.losses)
 
     def before_train(self, runner) -> None:
-        """Says what decisions in frozen stages cost, which the static network does not pay."""
+        """Says what decisions in frozen stages cost, which the static network does not pay; and which have no budget."""
         for backbone in self.attachment.backbones.values():
+            if backbone.needed_loss == 'mmdyn.TaughtGateLoss' and backbone.open_probability != 'calibrated':
+                runner.logger.warning(
+                    "gate=dict(estimator='taught'): at evaluation these gates meet their target rates with "
+                    f"open_probability='calibrated', the config has {backbone.open_probability!r}.")
             if names := backbone.frozen_blocks_that_decide():
                 runner.logger.info(
                     f'{", ".join(names)}: frozen, but what decides there learns, so that their maps are kept for the '
@@ -82,17 +87,20 @@ class DynamicModelHook(Hook):
         if self._finite.are_at_hand or self.every_n_train_iters(runner, self.interval) or _is_saved_now(runner):
             self._finite.check(runner.work_dir)
         self.attachment.update()  # the optimiser has moved what the checkpoint is to hold
-        for backbone in self.attachment.backbones.values():
+        gates: dict[str, Tensor] = {}
+        logits: dict[str, Tensor] = {}
+        for suffix, backbone in self._backbones():
             if backbone.decisions is None:
                 continue
             backbone.decisions = backbone.decisions.detach()
-            gates = backbone.decisions.gates
-            if gates:
-                means = torch.stack(list(gates.values())).mean(dim=1)
-                for rates in (self._open_rates, self._since_change):
-                    rates.add(list(gates), means)
-                for spreads in (self._spreads, self._spreads_since):
-                    spreads.add(backbone.decisions.gate_logits)
+            gates.update((name + suffix, decision) for name, decision in backbone.decisions.gates.items())
+            logits.update((name + suffix, logit) for name, logit in backbone.decisions.gate_logits.items())
+        if gates:
+            means = torch.stack(list(gates.values())).mean(dim=1)
+            for rates in (self._open_rates, self._since_change):
+                rates.add(list(gates), means)
+            for spreads in (self._spreads, self._spreads_since):
+                spreads.add(logits)
         if self.every_n_train_iters(runner, self.interval):
             self._report(runner)
         if self.every_n_train_iters(runner, self.stuck_after):
@@ -104,6 +112,10 @@ class DynamicModelHook(Hook):
 
     def before_val_epoch(self, runner) -> None:
         self._finite.check(runner.work_dir)
+
+    def _backbones(self) -> list[tuple[str, DynamicBackbone]]:
+        """Each with what is added to the names of its blocks, as the losses have it: nothing to those of the first."""
+        return [(f'_{i}' if i else '', backbone) for i, backbone in enumerate(self.attachment.backbones.values())]
 
     def _report(self, runner) -> None:
         rates, spreads = self._open_rates.take(), self._spreads.take(all_ranks=True)
@@ -119,12 +131,12 @@ class DynamicModelHook(Hook):
 
     def _warn_about_stuck_gates(self, runner) -> None:
         rates = self._since_change.take()
-        for backbone in self.attachment.backbones.values():
+        for suffix, backbone in self._backbones():
             for name, target in backbone.target_rates.items():
-                rate = rates.get(name)
+                rate = rates.get(name + suffix)
                 if rate in (0.0, 1.0) and not math.isclose(rate, target, abs_tol=0.02):
                     runner.logger.warning(
-                        f'The gate of {name} has been {"open" if rate else "shut"} for every image '
+                        f'The gate of {name + suffix} has been {"open" if rate else "shut"} for every image '
                         f'of the last {self.stuck_after} iterations; its target rate is {target}. '
                         'A larger loss_weight, or a lower learning rate, may free it.')
 
@@ -137,12 +149,21 @@ class DynamicModelHook(Hook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keeps the losses' state in the checkpoint."""
         if self.attachment is not None:
-            checkpoint[_STATE_KEY] = dict(losses=self.attachment.losses.state_dict())
+            checkpoint[_STATE_KEY] = dict(losses=self.attachment.losses.state_dict(), names=self._loss_names())
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Restores the losses' state when training is resumed."""
-        if runner._resume and self.attachment is not None and _STATE_KEY in checkpoint:
-            self.attachment.losses.load_state_dict(checkpoint[_STATE_KEY]['losses'])
+        if not runner._resume or self.attachment is None or _STATE_KEY not in checkpoint:
+            return
+        saved, own = checkpoint[_STATE_KEY], self._loss_names()
+        if saved.get('names', own) != own:
+            runner.logger.warning(f'The checkpoint was trained with the losses {saved["names"]} on decisions, the config '
+                                  f'has {own}: their moving windows begin anew.')
+            return
+        self.attachment.losses.load_state_dict(saved['losses'])
+
+    def _loss_names(self) -> list[str]:
+        return [type(loss).__name__ for loss in self.attachment.losses]
 
 
 class _Running:

@@ -21,8 +21,8 @@ class GateScheduleHook(Hook):
 
     Args:
         attribute: ``'noise'``, ``'temperature'`` or ``'closing'``.
-        start: Value until ``begin``.
-        stop: Value from ``end`` on.
+        start: Value until ``begin``, by default 1, of ``'closing'`` 0.
+        stop: Value from ``end`` on, by default 0, of ``'closing'`` 1.
         begin: Share of the training, in [0, 1], at which the change begins.
         end: Share of the training at which it ends.
     """
@@ -32,13 +32,15 @@ class GateScheduleHook(Hook):
     def __init__(self,
                  *,
                  attribute: str = 'noise',
-                 start: float = 1.0,
-                 stop: float = 0.0,
+                 start: Optional[float] = None,
+                 stop: Optional[float] = None,
                  begin: float = 0.0,
                  end: float = 1.0) -> None:
         if attribute not in ATTRIBUTES:
             raise ValueError(f'attribute must be one of {ATTRIBUTES}, got {attribute!r}')
         self.attribute = attribute
+        start = float(attribute != 'closing') if start is None else start
+        stop = float(attribute == 'closing') if stop is None else stop
         limits = {'temperature': dict(low=1e-6), 'closing': dict(high=1.0)}.get(attribute, {})
         self.value_at = LinearSchedule(start, stop, begin, end, **limits)
 

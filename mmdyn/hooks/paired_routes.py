@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..functional.route_distance import DISTANCES, RANKS
 from ..layers.gate import ConfidenceGate, check_number
+from .route_distance import DISTANCES, RANKS
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Distance:
 
     Attributes:
         module: Name of the module whose outputs are.
-        kind: A name in :data:`mmdyn.functional.route_distance.DISTANCES`.
+        kind: A name in :data:`mmdyn.hooks.route_distance.DISTANCES`.
         weight: Of the distance in the loss, and in the damage.
     """
 
@@ -40,7 +40,7 @@ class Distance:
         opened, routed = _levels(opened), _levels(routed)
         shapes = [_shapes(levels) for levels in (opened, routed)]
         dims = RANKS[self.kind]
-        if shapes[0] != shapes[1] or any(len(shape) != dims or shape[0] != images for shape in shapes[0]):
+        if not opened or shapes[0] != shapes[1] or any(len(shape) != dims or shape[0] != images for shape in shapes[0]):
             raise ValueError(
                 f'distances: kind {self.kind!r} compares tensors of {dims} dimensions, the first of them the {images} '
                 f'images of the batch; {self.module!r} gave {shapes[0]} in the open pass, {shapes[1]} in the routed one. '
@@ -75,6 +75,7 @@ class PairedRoutes:
         if not gates or any(isinstance(gate, ConfidenceGate) for gate in gates):
             raise ValueError(f'paired routes need a backbone whose gates decide while training, {type(model).__name__} '
                              f'has {"confidence gates" if gates else "none"}')
+        self._model = model
         self.twice = twice
         self.routed_weight = routed_weight
         self.updates = updates
@@ -105,14 +106,23 @@ class PairedRoutes:
             backbone.open_share = (0.0 if self.twice else 0.5) if active else 1.0
 
     @contextmanager
-    def open_step(self) -> Iterator[None]:
-        """All blocks run; what the model sees and gives is kept for the routed pass that comes next."""
+    def open_step(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """All blocks run; what the model sees and gives is kept for the routed pass that comes next.
+
+        Gates, whom nobody asks, do not move: their gradients of zero would still be averaged in by momentum and Adam.
+        """
         self.active = False
         self._in_open_step = True
+        handle = optimizer.register_step_pre_hook(lambda *_: self._forget_gradients())
         try:
             yield
         finally:
             self._in_open_step = False
+            handle.remove()
+
+    def _forget_gradients(self) -> None:
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def remove(self) -> None:
         """Takes the hooks off the model."""
@@ -123,7 +133,7 @@ class PairedRoutes:
 
     def _keep(self, name: str):
         def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            if module.training and torch.is_grad_enabled():
+            if self._model.training and torch.is_grad_enabled():  # a frozen stage is not in training itself
                 self._seen[name] = output
 
         return keep
@@ -150,7 +160,8 @@ class PairedRoutes:
             return output
         if self.updates == 2:
             opened, self._opened = self._opened, {}
-            output = {name: _scaled(value, self.routed_weight) for name, value in output.items()}
+            output = {name: _scaled(value, self.routed_weight) if 'loss' in name else value  # others are only logged
+                      for name, value in output.items()}
         else:
             opened, output = self._with_open_pass(model, args, kwargs, output)
         if self.distances:
@@ -199,9 +210,11 @@ def default_distance(model: nn.Module) -> Distance:
     Of a classifier the logits; of a one-stage detector with sigmoid scores those. Of the others the maps that the heads
     read, which tell damage less well (configs/robocup_ssl/decisions.md).
     """
-    if type(model).__module__.startswith('mmpretrain'):
+    if any(kind.__module__.startswith('mmpretrain') for kind in type(model).__mro__):
         return Distance('head', 'logits')
-    if getattr(getattr(model, 'bbox_head', None), 'use_sigmoid_cls', False):
+    head = getattr(model, 'bbox_head', None)
+    # TOOD's outputs are probabilities already.
+    if getattr(head, 'use_sigmoid_cls', False) and all(kind.__name__ != 'TOODHead' for kind in type(head).__mro__):
         return Distance('bbox_head', 'scores')
     return Distance('neck' if getattr(model, 'neck', None) is not None else 'backbone')
 

@@ -39,7 +39,7 @@ class PairedRoutesHook(Hook):
         updates: Of the weights in an iteration, 1 or 2. Form ``'twice'``. With 2, gradients cannot be accumulated over
             several iterations.
         distances: Dicts ``module`` (name in the model), ``kind`` (``'maps'``, ``'logits'`` or ``'scores'``, see
-            :mod:`mmdyn.functional.route_distance`) and ``weight`` (1 by default). By default the scores of a
+            :mod:`mmdyn.hooks.route_distance`) and ``weight`` (1 by default). By default the scores of a
             one-stage detector, the logits of a classifier; of other models the maps of the neck, or of the backbone
             where there is none. An empty list: none.
         distance_weight: Multiplies all distances: a number, or options of
@@ -74,12 +74,15 @@ class PairedRoutesHook(Hook):
         self.routed_weight = check_number('routed_weight', routed_weight, 0.0, 1.0)
         if self.routed_weight == 0.0 or (self.routed_weight == 1.0 and updates == 1):
             raise ValueError(f'routed_weight must lie between 0 and 1, got {routed_weight!r}')
-        self.distances = None if distances is None else [Distance(**options) for options in distances]
+        self.distances = None if distances is None else _distances(distances)
         if form == 'half' and distance_weight != 1.0:
             raise ValueError("form='half' compares nothing: expected no distance_weight, got " f'{distance_weight!r}')
         if not isinstance(distance_weight, dict):
             check_number('distance_weight', distance_weight, 0.0)
             distance_weight = dict(start=distance_weight, stop=distance_weight)
+        if not {'start', 'stop'} <= set(distance_weight) <= {'start', 'stop', 'begin', 'end'}:
+            raise ValueError('distance_weight expects a number, or a dict of start and stop, and begin and end if wanted; '
+                             f'got {distance_weight!r}')
         self.distance_weight = LinearSchedule(**distance_weight)
         self.begin = check_number('begin', begin, 0.0, 1.0)
         self.routes: Optional[PairedRoutes] = None
@@ -109,7 +112,7 @@ class PairedRoutesHook(Hook):
         """A whole step of the model with all blocks open, before the Runner makes that of the routed pass."""
         # A copy, for data preprocessors change boxes and masks in place.
         data_batch = copy.deepcopy(data_batch)
-        with self.routes.open_step():
+        with self.routes.open_step(runner.optim_wrapper.optimizer):
             losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         self._open_loss = losses['loss']
 
@@ -139,3 +142,12 @@ def _require_halves(loader: DataLoader) -> None:
         raise ValueError("form='half' expects at least 2 images in each batch on each GPU, got "
                          + (f'train_dataloader.batch_size={size}' if size == 1 else
                             f'1 in the last batch ({len(sampler)} images by {size}): set train_dataloader.drop_last=True'))
+
+
+def _distances(distances: Sequence[dict]) -> list[Distance]:
+    if not isinstance(distances, (list, tuple)) or not all(
+            isinstance(options, dict) and {'module'} <= set(options) <= {'module', 'kind', 'weight'}
+            for options in distances):
+        raise TypeError("distances expects a list of dict(module=<name>), and kind and weight if wanted, got "
+                        f'{distances!r}')
+    return [Distance(**options) for options in distances]

@@ -103,6 +103,7 @@ def test_checkpoints_name_no_gate_in_a_follower():
     (dict(target_rates=dict(preset='suffix', keep=0, t=.4)), 'keep is how many blocks .* got 0'),
     (dict(target_rates=dict(preset='suffix', keep=[1, 1], t=.4)), 'one for each of the 4 stages'),
     (dict(target_rates=dict(preset='suffix', keep=1, t=4)), 'must lie in'),
+    (dict(target_rates=dict(preset='suffix', keep=1, t=1)), 'expected t between 0 and 1, or None, got 1'),
     (dict(target_rates=dict(preset='suffix', keep=9, t=.4)), r'keep=9 leaves no block .* \[3, 4, 6, 3\] blocks'),
     (dict(target_rates=dict(preset=['suffix'], keep=1, t=.4)), "preset='suffix'"),
 ])

@@ -107,7 +107,8 @@ def test_paired_routes_and_taught_gates_read_and_copy_nothing(updates):
     model = Model(AIGResNet(18, base_channels=8, gate=dict(estimator='taught'), open_probability='calibrated', **RATES))
     mmdyn.attach(model.train(), [dict(type='mmdyn.TaughtGateLoss')])
     hook = PairedRoutesHook(updates=updates)
-    runner = SimpleNamespace(model=model, iter=0, max_iters=100, optim_wrapper=None)
+    optim_wrapper = SimpleNamespace(optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+    runner = SimpleNamespace(model=model, iter=0, max_iters=100, optim_wrapper=optim_wrapper, hooks=[hook])
     with FakeTensorMode(), Copies() as copies, Reads() as reads:
         pretend(model)
         hook.before_train(runner)

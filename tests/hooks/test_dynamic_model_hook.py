@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import SMALL_AIG, KeepSamples, Pictures, toy_runner
+from toy import SMALL_AIG, Classifier, KeepSamples, Pictures, toy_runner
 
 from mmdyn.backbones import DGResNet
 from mmdyn.hooks import DynamicModelHook
+from mmdyn.registry import MODELS
 
 LOSS = dict(type='mmdyn.TargetRateLoss', loss_weight=1.0)
 HOOK = dict(type='mmdyn.DynamicModelHook', losses=[LOSS], interval=2, stuck_after=4)
@@ -127,6 +128,48 @@ def test_validation_predictions_carry_their_decisions(tmp_path):
     assert len(KeepSamples.seen) == 8
     for sample in KeepSamples.seen:
         assert set(sample['decisions'].gates) == set(runner.model.backbone.gates())
+
+
+def test_other_losses_than_the_checkpoint_had_begin_anew(tmp_path):
+    toy_runner(tmp_path, BACKBONE, hooks=[dict(HOOK, losses=[dict(LOSS, window=3)])]).train()
+    resumed = toy_runner(tmp_path, BACKBONE, iters=6, resume=True, hooks=[dict(HOOK, losses=[
+        dict(type='mmdyn.ComputeBudgetLoss', target=0.5)])])
+    resumed.train()
+    log = next(Path(resumed.log_dir).glob('*.log')).read_text()
+    assert "the losses ['TargetRateLoss'] on decisions, the config has ['ComputeBudgetLoss']" in log
+
+
+def test_taught_gates_without_calibration_are_told(tmp_path):
+    hook = dict(HOOK, losses=[dict(type='mmdyn.TaughtGateLoss')])
+    backbone = dict(BACKBONE, gate=dict(estimator='taught'))
+    for open_probability, said in ((0.5, 1), ('calibrated', 0)):
+        folder = tmp_path / str(open_probability)
+        runner = toy_runner(folder, dict(backbone, open_probability=open_probability),
+                            hooks=[hook, dict(type='mmdyn.PairedRoutesHook')])
+        runner.train()
+        log = next(Path(runner.log_dir).glob('*.log')).read_text()
+        assert log.count("meet their target rates with open_probability='calibrated', the config has 0.5") == said
+
+
+class TwoBackbones(Classifier):
+    """One of four gates and one of two."""
+
+    def __init__(self):
+        super().__init__(BACKBONE)
+        self.other = MODELS.build(dict(BACKBONE, target_rates=[1, 0.5, 1, 0.5]))
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        self.other(inputs)
+        return super().forward(inputs, data_samples, mode)
+
+
+def test_several_backbones_have_names_of_their_own(tmp_path):
+    runner = toy_runner(tmp_path, BACKBONE, hooks=[HOOK], model=TwoBackbones())
+    runner.train()
+    row = next(row for row in scalars(runner) if 'open_rate/layer1.0' in row)
+    rates = [name for name in row if name.startswith('open_rate/')]
+    assert rates == [f'open_rate/{name}' for name in
+                     ('layer1.0', 'layer1.1', 'layer2.0', 'layer2.1', 'layer1.1_1', 'layer2.1_1')]
 
 
 def test_the_moving_window_is_resumed(tmp_path):

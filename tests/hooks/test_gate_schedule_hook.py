@@ -16,6 +16,12 @@ def test_a_step_where_begin_is_end():
     assert [hook.value_at(p) for p in (0, 0.49, 0.5, 1)] == [1.0, 1.0, 0.0, 0.0]
 
 
+def test_by_default_noise_ends_and_closing_begins():
+    for attribute, start in (('noise', 1.0), ('closing', 0.0)):
+        hook = GateScheduleHook(attribute=attribute)
+        assert (hook.value_at(0), hook.value_at(1)) == (start, 1.0 - start)
+
+
 def test_it_sets_every_gate(tmp_path):
     runner = toy_runner(tmp_path, SMALL_AIG, hooks=[
         dict(type='mmdyn.GateScheduleHook', end=0.75),

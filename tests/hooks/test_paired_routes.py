@@ -12,7 +12,7 @@ from mmengine.registry import HOOKS
 from toy import SMALL_AIG, Classifier, Pictures, toy_runner
 
 import mmdyn
-from mmdyn.functional.route_distance import map_distance
+from mmdyn.hooks.route_distance import map_distance
 from mmdyn.hooks.paired_routes import Distance, PairedRoutes, default_distance
 from test_attach import samples
 
@@ -262,9 +262,46 @@ def test_heads_that_give_lists_of_maps_are_compared_level_by_level():
     (dict(neck=1, bbox_head=Parts(use_sigmoid_cls=True)), Distance('bbox_head', 'scores')),
     (dict(neck=1, bbox_head=Parts(use_sigmoid_cls=False)), Distance('neck', 'maps')),
     (dict(neck=1, bbox_head=Parts()), Distance('neck', 'maps')),
+    (dict(neck=1, bbox_head=type('TOODHead', (Parts, ), {})(use_sigmoid_cls=True)), Distance('neck', 'maps')),
 ])
 def test_what_is_compared_by_default(parts, expected):
     assert default_distance(Parts(backbone=1, **parts)) == expected
+
+
+def test_a_classifier_of_ones_own_is_compared_by_its_logits():
+    imported = type('ImageClassifier', (Parts, ), dict(__module__='mmpretrain.models.classifiers.image'))
+    own = type('Own', (imported, ), {})
+    assert default_distance(own(backbone=1, neck=1)) == Distance('head', 'logits')
+
+
+@pytest.mark.parametrize('optimizer', [dict(type='AdamW', lr=0.01), dict(type='SGD', lr=0.01, momentum=0.9),
+                                       dict(type='SGD', lr=0.01, weight_decay=0.1)])
+def test_the_open_update_leaves_gates_where_they_are(tmp_path, optimizer):
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5), optim_wrapper=dict(optimizer=optimizer), hooks=[
+        dict(ATTACHED, losses=[dict(type='mmdyn.TargetRateLoss')]), dict(type='mmdyn.PairedRoutesHook', updates=2)])
+    gate = next(iter(runner.model.backbone.gates().values()))
+    before_each_pass, after = [], []
+    runner.model.register_forward_pre_hook(lambda *_: before_each_pass.append(gate.fc1.weight.detach().clone()))
+    runner.train()
+    opened, routed, after = before_each_pass[2::2], before_each_pass[3::2], before_each_pass[4::2]
+    for first, second, third in zip(opened, routed, after):
+        assert torch.equal(first, second) and not torch.equal(second, third)
+
+
+def test_what_is_logged_is_not_weighted(tmp_path):
+    model, routes, _ = paired_model(updates=2, routed_weight=0.25, distances=[])
+    losses = Classifier.forward(model, torch.randn(2, 3, 16, 16).double(), samples(2), 'loss')
+    model.forward = lambda inputs, data_samples=None, mode='loss': dict(losses, acc=torch.tensor(80.0))
+    output = model(torch.randn(2, 3, 16, 16).double(), samples(2), mode='loss')
+    assert output['acc'] == 80 and output['loss_cls'] == 0.25 * losses['loss_cls']
+
+
+def test_what_a_frozen_stage_gives_is_compared_too(tmp_path):
+    backbone = dict(FROZEN, target_rates=0.5, frozen_stages=1, zero_init_residual=False)
+    runner = toy_runner(tmp_path, backbone, hooks=[
+        ATTACHED, dict(type='mmdyn.PairedRoutesHook', distances=[dict(module='backbone.layer1')])])
+    runner.train()
+    assert runner.message_hub.get_scalar('train/loss_route_distance').current() > 0
 
 
 def test_bad_options():
@@ -279,9 +316,12 @@ def test_bad_options():
         (dict(distance_weight=dict(start=1, stop=10, begin=0.8, end=0.4)), 'end must lie in .0.8, 1.0., got 0.4'),
         (dict(form='half', distance_weight=10.0), "form='half' compares nothing.* got 10.0"),
         (dict(form='half', distances=[dict(module='neck')]), 'no image on both routes'),
+        (dict(distance_weight=dict(begin=0.5)), 'expects a number, or a dict of start and stop'),
+        (dict(distances=dict(module='neck')), 'expects a list of dict.module=<name>'),
+        (dict(distances=[dict(kind='maps')]), 'expects a list of dict.module=<name>'),
         (dict(distances=[dict(module='neck', kind='colours')]), "kind of a distance must be one of .* got 'colours'"),
     ]:
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, TypeError), match=message):
             mmdyn.hooks.PairedRoutesHook(**options)
 
 

@@ -52,6 +52,8 @@ def test_given_values_need_no_training_images(run_tool, configs, checkpoints, da
     (['--budgets', 'nan'], r'in \(0, 1\], got nan'),
     (['--train-images', '0'], '--train-images expects a number of at least 1, got 0'),
     (['--static', 'ResNet-20=0.04'], '2'),
+    (['--others', 'ResNet-20=nan,0.5'], '2'),
+    (['--seed', '-1'], r'--seed expects a number in \[0, 2\^32\), got -1'),
     (['--values', '0.5', '1.2'], r'--values: open_probability must lie in \[0.0, 1.0\], got 1.2'),
     (['--cfg-options', 'model.backbone.depth=34', 'model.backbone.target_rates=0.4'],
      r'another depth.* 0 of another shape, \d+ missing, 0 not in'),

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from mmdyn.functional.route_distance import DISTANCES, logit_distance, map_distance, score_distance
+from mmdyn.hooks.route_distance import DISTANCES, logit_distance, map_distance, score_distance
 
 
 @pytest.mark.parametrize('kind', DISTANCES)

@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..layers.global_mean import global_mean
+
 
 def map_distance(opened: Tensor, routed: Tensor) -> Tensor:
-    """Squared difference of feature maps, as a share of the open maps' mean square over the batch.
+    """Squared difference of feature maps, as a share of the open maps' mean square over the global batch.
 
     Args:
         opened: (N, C, H, W), the aim: no gradient goes there.
@@ -17,7 +19,7 @@ def map_distance(opened: Tensor, routed: Tensor) -> Tensor:
         (N,), float32 or wider.
     """
     opened, routed = _wide(opened), _wide(routed)
-    scale = opened.square().mean().clamp(min=torch.finfo(opened.dtype).tiny)
+    scale = _global(opened.square().flatten(1).mean(dim=1)).clamp(min=torch.finfo(opened.dtype).tiny)
     return (routed - opened).square().flatten(1).mean(dim=1) / scale
 
 
@@ -38,8 +40,8 @@ def logit_distance(opened: Tensor, routed: Tensor) -> Tensor:
 def score_distance(opened: Tensor, routed: Tensor) -> Tensor:
     """The same of independent sigmoid scores, as dense heads give them, summed over the map.
 
-    Counted in units of the mean sum of the open route's scores in an image of the batch; where a head has thousands of
-    anchors, most of that sum is the background's.
+    Counted in units of the mean sum of the open route's scores in an image of the global batch; where a head has
+    thousands of anchors, most of that sum is the background's.
 
     Args:
         opened: (N, anchors * classes, H, W) logits, the aim.
@@ -52,7 +54,7 @@ def score_distance(opened: Tensor, routed: Tensor) -> Tensor:
     aim = opened.sigmoid()
     divergence = (F.binary_cross_entropy_with_logits(routed, aim, reduction='none')
                   - F.binary_cross_entropy_with_logits(opened, aim, reduction='none'))
-    return divergence.sum(dim=1) / aim.sum(dim=1).mean().clamp(min=1.0)
+    return divergence.sum(dim=1) / _global(aim.sum(dim=1)).clamp(min=1.0)
 
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -62,6 +64,11 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 # Dimensions of what they compare.
 RANKS: dict[str, int] = {'maps': 4, 'logits': 2, 'scores': 4}
+
+
+def _global(values: Tensor) -> Tensor:
+    """Mean of (N,) values over the images of all ranks; of the aim, to which no gradient goes."""
+    return global_mean(values.detach()[None])[0]
 
 
 def _wide(opened: Tensor) -> Tensor:
