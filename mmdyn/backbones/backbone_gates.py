@@ -101,6 +101,18 @@ class BackboneGates(nn.Module):
             distance = torch.cat([part.mean().expand(len(gates)) for part in distance.split(len(gates))])
         follow_quantiles([running for running, _ in quantiles], targets * (len(quantiles) // len(gates)), above, distance)
 
+    def sampling_state(self) -> dict[str, dict[str, Tensor]]:
+        """Gate -> what training decides by, of taught gates; a resumed training continues with it."""
+        return {name: {key: value.cpu() for key, value in gate.sampling.named_buffers()}
+                for name, gate in self.gates().items() if gate.is_taught}
+
+    @torch.no_grad()
+    def load_sampling_state(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Takes what :meth:`sampling_state` gave."""
+        for name, gate in self.gates().items():
+            for key, value in state.get(name, {}).items():
+                getattr(gate.sampling, key).copy_(value)
+
     def _quantiles(self) -> list[tuple[RunningQuantile, Tensor]]:
         """The quantiles that decide, each with the (N,) logits that it cuts; those of training after all others."""
         gates = self._calibrated()

@@ -28,7 +28,7 @@ class DynamicModelHook(Hook):
       every image, is named in a warning.
     - A loss that is not finite stops the training, on all ranks together and before anything of it is saved. It is
       looked for every ``interval`` iterations, before validation and before checkpoints; on one CPU process always.
-    - The losses' moving windows are kept in the checkpoint.
+    - The losses' moving windows, and by what taught gates are drawn, are kept in the checkpoint.
 
     Args:
         losses: Configs of the losses, such as ``dict(type='mmdyn.TargetRateLoss')``.
@@ -147,15 +147,20 @@ class DynamicModelHook(Hook):
         self._constant = constant
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Keeps the losses' state in the checkpoint."""
+        """Keeps in the checkpoint what no evaluation needs: the losses' state, and what taught gates are drawn by."""
         if self.attachment is not None:
-            checkpoint[_STATE_KEY] = dict(losses=self.attachment.losses.state_dict(), names=self._loss_names())
+            backbones = self.attachment.backbones
+            checkpoint[_STATE_KEY] = dict(losses=self.attachment.losses.state_dict(), names=self._loss_names(),
+                                          sampling={name: own.sampling_state() for name, own in backbones.items()})
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Restores the losses' state when training is resumed."""
+        """Restores both when training is resumed."""
         if not runner._resume or self.attachment is None or _STATE_KEY not in checkpoint:
             return
         saved, own = checkpoint[_STATE_KEY], self._loss_names()
+        for name, state in saved.get('sampling', {}).items():
+            if name in self.attachment.backbones:
+                self.attachment.backbones[name].load_sampling_state(state)
         if saved.get('names', own) != own:
             runner.logger.warning(f'The checkpoint was trained with the losses {saved["names"]} on decisions, the config '
                                   f'has {own}: their moving windows begin anew.')

@@ -12,6 +12,9 @@ _BUFFERS = ('quantile', 'spread', 'calibration_steps')
 class RunningQuantile(nn.Module):
     """Follows a quantile of a gate's logits.
 
+    Args:
+        persistent: Whether it belongs among the weights.
+
     Attributes:
         quantile: The logit above which the target share of images lies.
         spread: Typical distance of an image's logit from it, which sets the step.
@@ -22,11 +25,11 @@ class RunningQuantile(nn.Module):
     spread: Tensor
     calibration_steps: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, persistent: bool = True) -> None:
         super().__init__()
-        self.register_buffer('quantile', torch.zeros(()))
-        self.register_buffer('spread', torch.ones(()))
-        self.register_buffer('calibration_steps', torch.zeros((), dtype=torch.long))
+        self.register_buffer('quantile', torch.zeros(()), persistent)
+        self.register_buffer('spread', torch.ones(()), persistent)
+        self.register_buffer('calibration_steps', torch.zeros((), dtype=torch.long), persistent)
 
 
 @torch.no_grad()

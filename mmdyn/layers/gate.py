@@ -154,7 +154,8 @@ class Gate(BaseGate):
         self.estimator = estimator
         self.is_taught = estimator == 'taught'
         if self.is_taught:
-            self.sampling = RunningQuantile()  # by which training decides, with noise; evaluation has another
+            # By which training decides, with noise. Evaluation has another, which alone belongs among the weights.
+            self.sampling = RunningQuantile(persistent=False)
         if not isinstance(hidden_channels, int) or not 1 <= hidden_channels <= MAX_HIDDEN_CHANNELS:
             raise ValueError(f'gate hidden_channels must be an int in [1, {MAX_HIDDEN_CHANNELS}], got {hidden_channels!r}')
         if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
@@ -177,13 +178,6 @@ class Gate(BaseGate):
     @property
     def has_quantile(self) -> bool:
         return super().has_quantile or self.is_taught
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Checkpoints of before had one quantile for training and evaluation."""
-        for name in self.sampling.state_dict() if self.is_taught else ():
-            if prefix + name in state_dict:
-                state_dict.setdefault(f'{prefix}sampling.{name}', state_dict[prefix + name])
-        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, pooled: Tensor) -> GateOutput:
         """Decides.

@@ -1,6 +1,7 @@
 """AtomicCheckpointHook: resumed equals uninterrupted, and files are whole or not there."""
 import random
 import resource
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,16 @@ def test_the_batch_norm_of_a_gate_learns_in_every_epoch_resumed_or_not(tmp_path,
     batches = {name: value.item() for name, value in weights.items() if 'num_batches_tracked' in name}
     assert {count for name, count in batches.items() if '.gate.' in name} == {12}
     assert {count for name, count in batches.items() if '.gate.' not in name} == {0}
+
+
+@pytest.mark.parametrize('updates', [1, 2])
+def test_taught_gates_go_on_with_what_they_are_drawn_by(tmp_path, monkeypatch, updates):
+    for name, value in dict(gate=dict(estimator='taught'), norm_eval=True, zero_init_residual=False).items():
+        monkeypatch.setitem(BACKBONE, name, value)
+    monkeypatch.setattr(sys.modules[__name__], 'HOOKS', [
+        dict(type='mmdyn.DynamicModelHook', losses=[dict(type='mmdyn.TaughtGateLoss')]), HOOKS[1]])
+    assert_resumed_equals_uninterrupted(tmp_path, by_iterations(), [
+        dict(type='mmdyn.PairedRoutesHook', updates=updates), dict(CALIBRATION, by_epoch=False, interval=2)])
 
 
 def assert_resumed_equals_uninterrupted(tmp_path: Path, options: dict, hooks: list) -> dict:

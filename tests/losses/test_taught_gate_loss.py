@@ -168,11 +168,18 @@ def test_a_calibration_does_not_change_what_training_decides_by():
         assert gate.sampling.quantile == before[name] < gate.quantile  # noise spreads logits, so that 90 % lie above less
 
 
-def test_checkpoints_of_before_had_one_quantile_for_both():
-    gate, state = Gate(4, estimator='taught'), Gate(4).state_dict()
-    state['quantile'] += 2.5
-    gate.load_state_dict(state)
-    assert gate.quantile == gate.sampling.quantile == 2.5
+def test_what_training_decides_by_is_no_weight():
+    """So that checkpoints of before fit; it is kept beside the weights."""
+    gates = known_gates()
+    backbone = Gates(gates, [0.5, 0.5])
+    for _ in range(9):
+        backbone.hear(torch.randn(2, 8))
+    assert set(gates['layer1.1'].state_dict()) == set(Gate(4).state_dict())
+    resumed = Gates(known_gates(), [0.5, 0.5])
+    resumed.load_sampling_state(backbone.sampling_state())
+    for name, gate in resumed.gates().items():
+        assert gate.sampling.quantile == gates[name].sampling.quantile != 0
+        assert gate.sampling.calibration_steps == 9
 
 
 def test_a_logit_that_is_no_number_is_not_the_end_of_the_quantile():
