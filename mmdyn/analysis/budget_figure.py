@@ -45,7 +45,7 @@ def draw(rows: Sequence[Row], knob: str, accuracy: str, path: Path, *, static: S
     for value, own in {row.value: row.own for row in rows}.items():
         axes.annotate(f'{value:.3g}', (own['gmacs'], own['metrics'][accuracy]), textcoords='offset points',
                       xytext=(4, -10), fontsize=7)
-    for references, style, name in ((static, 's--', 'static'), (others, 'D', 'dynamic')):
+    for references, style, name in ((static, 's--', 'static'), (others, 'D', 'other networks')):
         if references:
             axes.plot([r.gmacs for r in references], [r.accuracy for r in references], style,
                       color='#D55E00' if references is static else '#009E73', label=name)

@@ -1,9 +1,9 @@
 """Keeps a model's weights, and so its feature maps, in the channels-last memory format."""
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ..registry import HOOKS
+from .unwrapped import unwrapped
 
 
 @HOOKS.register_module()
@@ -14,5 +14,5 @@ class ChannelsLastHook(Hook):
     """
 
     def before_run(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         model.to(memory_format=torch.channels_last)

@@ -9,13 +9,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from mmengine.model import is_model_wrapper
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
 from ..checkpoints import CheckpointError, KeyMatch, LogHistory, read_checkpoint, state_dict_of
 from .command_line import check_file
 from .resume import find_last_checkpoint
+from .unwrapped import unwrapped
 
 PREFIX = 'mmdyn-data://'
 
@@ -98,7 +98,7 @@ def require_fit(model: nn.Module, path: str) -> None:
         CheckpointError: Naming what is missing, left over or of another shape.
     """
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrapped(model)
     weights = state_dict_of(checkpoint, path)
     check_weights(model, weights, path.removeprefix(PREFIX))
     model.load_state_dict(weights)

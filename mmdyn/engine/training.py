@@ -3,12 +3,12 @@ import os
 import traceback
 
 import torch
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from .class_check import check_classes
 from .errors import InputError, blame, is_raised_here, message_of
 from .rank_check import check_shares
+from .unwrapped import unwrapped
 
 # What stops a training although the code is right: numbers that are none, a full disk or an unreadable file, memory.
 OUTER_REASONS = (FloatingPointError, OSError, torch.cuda.OutOfMemoryError)
@@ -23,7 +23,7 @@ def run_training(runner: Runner) -> None:
     with blame('the training data cannot be loaded'):
         loader = runner.train_loop.dataloader
     check_shares(loader)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrapped(runner.model)
     check_classes(model, getattr(loader.dataset, 'metainfo', {}))
     try:
         runner.train()

@@ -3,11 +3,11 @@ import inspect
 from typing import Any, Optional, Sequence, Union
 
 import torch
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
+from ..engine.unwrapped import unwrapped
 from ..losses import TaughtGateLoss
 from ..registry import MODELS
 
@@ -36,8 +36,7 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
     Raises:
         ValueError: If the model has no dynamic backbone, or one that is attached already.
     """
-    if is_model_wrapper(model):
-        model = model.module
+    model = unwrapped(model)
     backbones = {name: m for name, m in model.named_modules() if isinstance(m, DynamicBackbone)}
     if not backbones:
         raise ValueError(f'{type(model).__name__} has no dynamic backbone; use one such as '

@@ -5,12 +5,12 @@ from typing import Any, Optional, Union
 import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ..backbones.dynamic_backbone import DynamicBackbone
+from ..engine.unwrapped import unwrapped
 from ..layers.gate import check_number
 from ..layers.gate_spread import GateSpread, constant_gates, say_constant
 from ..registry import HOOKS
@@ -115,7 +115,7 @@ class CalibrationHook(Hook):
 
     @torch.no_grad()
     def _calibrate(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
         model.eval()
         for backbone in backbones:

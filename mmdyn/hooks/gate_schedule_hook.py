@@ -2,9 +2,9 @@
 from typing import Any, Optional
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ..backbones.dynamic_backbone import DynamicBackbone
+from ..engine.unwrapped import unwrapped
 from ..registry import HOOKS
 from .linear_schedule import LinearSchedule
 
@@ -46,7 +46,7 @@ class GateScheduleHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         value = self.value_at(runner.iter / runner.max_iters)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         for module in model.modules():
             if isinstance(module, DynamicBackbone):
                 if self.attribute == 'closing':

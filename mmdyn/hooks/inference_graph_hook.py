@@ -4,10 +4,10 @@ from typing import Any, Optional, Sequence
 import mmcv
 from mmengine.fileio import get
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount
+from ..engine.unwrapped import unwrapped
 from ..registry import HOOKS
 from ..visualization import draw_inference_graph, read_graph, read_prediction
 
@@ -56,7 +56,7 @@ class InferenceGraphHook(Hook):
         Raises:
             ValueError: If the model has no dynamic one.
         """
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         self._backbone = next((m for m in model.modules() if isinstance(m, DynamicBackbone)), None)
         if self._backbone is None:
             raise ValueError('InferenceGraphHook expected a model with a dynamic backbone, such as '

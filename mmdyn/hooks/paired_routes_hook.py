@@ -4,10 +4,10 @@ from typing import Any, Optional, Sequence, Union
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ..engine.unwrapped import unwrapped
 from ..layers.gate import check_number
 from ..registry import HOOKS
 from .linear_schedule import LinearSchedule
@@ -89,7 +89,7 @@ class PairedRoutesHook(Hook):
         self._open_loss: Optional[Tensor] = None
 
     def before_train(self, runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrapped(runner.model)
         if sum(isinstance(hook, PairedRoutesHook) for hook in runner.hooks) > 1:
             raise ValueError('custom_hooks: expected one PairedRoutesHook, got several')
         if self.form == 'half':
