@@ -31,13 +31,12 @@ class Distance:
             raise ValueError(f'kind of a distance must be one of {list(DISTANCES)}, got {self.kind!r}')
         check_number('weight of a distance', self.weight, 0.0)
 
-    def between(self, opened: Any, routed: Any, images: int) -> Tensor:
+    def between(self, opened: Sequence[Tensor], routed: Sequence[Tensor], images: int) -> Tensor:
         """(images,): the mean over the levels.
 
         Raises:
             ValueError: If what the module gave is not one row an image, in the shape that its kind compares.
         """
-        opened, routed = _levels(opened), _levels(routed)
         shapes = [_shapes(levels) for levels in (opened, routed)]
         dims = RANKS[self.kind]
         if not opened or shapes[0] != shapes[1] or any(len(shape) != dims or shape[0] != images for shape in shapes[0]):
@@ -83,8 +82,8 @@ class PairedRoutes:
         self.distances = [default_distance(model)] if distances is None and twice else list(distances or ())
         self._parameters = [p for gate in gates for p in gate.parameters()]
         self._signature = inspect.signature(model.forward)
-        self._seen: dict[str, Any] = {}
-        self._opened: dict[str, Any] = {}  # what the open step before this one gave
+        self._seen: dict[str, list[Tensor]] = {}
+        self._opened: dict[str, list[Tensor]] = {}  # what the open step before this one gave
         self._images: Any = None  # and what it saw
         self._in_open_step = False
         self._handles = [_module(model, name).register_forward_hook(self._keep(name))
@@ -134,7 +133,7 @@ class PairedRoutes:
     def _keep(self, name: str):
         def keep(module: nn.Module, args: tuple, output: Any) -> None:
             if self._model.training and torch.is_grad_enabled():  # a frozen stage is not in training itself
-                self._seen[name] = output
+                self._seen.setdefault(name, []).extend(_levels(output))  # of each call: heads call a layer once a level
 
         return keep
 
@@ -153,7 +152,7 @@ class PairedRoutes:
             return output
         if not self.active:
             if self._in_open_step:
-                self._opened = {name: [level.detach() for level in _levels(value)] for name, value in routed.items()}
+                self._opened = {name: [level.detach() for level in levels] for name, levels in routed.items()}
             # Nobody was asked; data-parallel wrappers expect a gradient of every parameter all the same.
             return dict(output, loss_route_distance=sum(p.sum() for p in self._parameters) * 0.0)
         if not self.twice:
@@ -234,7 +233,7 @@ def _levels(output: Any) -> list[Tensor]:
     return list(output) if isinstance(output, (list, tuple)) else [output]
 
 
-def _shapes(levels: list) -> list[tuple]:
+def _shapes(levels: Sequence[Tensor]) -> list[tuple]:
     return [tuple(getattr(level, 'shape', ())) for level in levels]
 
 

@@ -13,7 +13,7 @@ from toy import SMALL_AIG, Classifier, Pictures, toy_runner
 
 import mmdyn
 from mmdyn.hooks.route_distance import map_distance
-from mmdyn.hooks.paired_routes import Distance, PairedRoutes, default_distance
+from mmdyn.hooks.paired_routes import Distance, PairedRoutes, _levels, default_distance
 from test_attach import samples
 
 FROZEN = dict(SMALL_AIG, norm_eval=True)
@@ -224,7 +224,7 @@ def test_the_weight_of_the_distances_grows_over_the_training(tmp_path):
 def test_the_open_route_is_the_aim_and_is_not_drawn_to_the_other():
     opened = torch.randn(2, 3, 4, 4, requires_grad=True)
     routed = torch.randn(2, 3, 4, 4, requires_grad=True)
-    Distance('x').between(opened, routed, 2).sum().backward()
+    Distance('x').between([opened], [routed], 2).sum().backward()
     assert opened.grad is None and routed.grad.abs().sum() > 0
 
 
@@ -245,15 +245,30 @@ def test_evaluation_and_the_network_afterwards_have_one_route():
     assert len(model.backbone.decisions) == 2
 
 
-def test_heads_that_give_lists_of_maps_are_compared_level_by_level():
-    head = [torch.randn(2, 3, n, n) for n in (4, 2)], [torch.randn(2, 12, n, n) for n in (4, 2)]
-    other = copy.deepcopy(head)
-    other[1][0].add_(1)  # boxes are not compared
-    scores = Distance('bbox_head', 'scores')
-    assert torch.equal(scores.between(head, other, 2), torch.zeros(2))
-    other[0][1][1].add_(1)
-    first, second = scores.between(head, other, 2)
+def test_heads_are_compared_level_by_level_and_by_their_first_list():
+    scores, boxes = [torch.randn(2, 3, n, n) for n in (4, 2)], [torch.randn(2, 12, n, n) for n in (4, 2)]
+    assert list(map(id, _levels((scores, boxes)))) == list(map(id, scores))
+    other = copy.deepcopy(scores)
+    distance = Distance('bbox_head', 'scores')
+    assert torch.equal(distance.between(scores, other, 2), torch.zeros(2))
+    other[1][1].add_(1)
+    first, second = distance.between(scores, other, 2)
     assert first == 0 and second > 0
+
+
+def test_a_layer_that_is_called_for_each_level_is_compared_at_all_of_them():
+    model, routes, _ = paired_model(distances=[Distance('head', 'logits')])
+    forward, calls = Classifier.forward, []
+
+    def twice(inputs, data_samples=None, mode='loss'):
+        losses = forward(model, inputs, data_samples, mode)
+        model.head(torch.ones(len(inputs), 8).double())
+        calls.append(len(routes._seen['head']))
+        return losses
+
+    model.forward = twice
+    model(torch.randn(2, 3, 16, 16).double(), samples(2), mode='loss')
+    assert calls == [2, 2]
 
 
 @pytest.mark.parametrize('parts, expected', [
@@ -348,7 +363,7 @@ def test_what_is_not_one_row_an_image_is_named(module, kind, shapes):
 def test_scores_of_what_each_pass_samples_are_not_compared():
     proposals = Distance('roi_head.bbox_head.fc_cls', 'logits')
     with pytest.raises(ValueError, match=r'the 2 images of the batch; .*gave \[\(128, 4\)\] in the open pass'):
-        proposals.between(torch.randn(128, 4), torch.randn(128, 4), 2)
+        proposals.between([torch.randn(128, 4)], [torch.randn(128, 4)], 2)
 
 
 @pytest.mark.parametrize('first, second, message', [
