@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from ..engine import InputError, build_runner, check_datasets
+from ..engine import InputError, build_runner, check_datasets, with_part
 from ..layers.gate_spread import constant_gates, say_constant
 from .budget_evaluations import BudgetEvaluations, Setting
 from .budget_figure import Reference, draw
@@ -29,17 +29,8 @@ def prepare(cfg: Config, folder: Path) -> None:
     cfg.param_scheduler, cfg.auto_scale_lr = None, None
     cfg.load_from, cfg.resume, cfg.launcher, cfg.work_dir = None, False, 'none', str(folder)
     cfg.model.backbone.init_cfg = None
-    evaluators = cfg.val_evaluator if isinstance(cfg.val_evaluator, (list, tuple)) else [cfg.val_evaluator]
-    if not _has(evaluators, 'ComputeMetric'):
-        evaluators = [*evaluators, dict(type='mmdyn.ComputeMetric')]
-    cfg.val_evaluator = evaluators
-    hooks = cfg.get('custom_hooks') or []
-    if not _has(hooks, 'DynamicModelHook'):
-        cfg.custom_hooks = [*hooks, dict(type='mmdyn.DynamicModelHook')]
-
-
-def _has(configs: Sequence[dict], kind: str) -> bool:
-    return any(str(config['type']).rpartition('.')[2] == kind for config in configs)
+    cfg.val_evaluator = with_part(cfg.val_evaluator, dict(type='mmdyn.ComputeMetric'))
+    cfg.custom_hooks = with_part(cfg.get('custom_hooks'), dict(type='mmdyn.DynamicModelHook'))
 
 
 def main_accuracy(metrics: dict[str, float], wanted: str | None) -> str:

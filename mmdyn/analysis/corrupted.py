@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import TRANSFORMS
 
-from ..engine import InputError, build_runner
+from ..engine import InputError, build_runner, listed, type_name, with_part
 from .route_dump import RouteDump, read_dump
 
 # Cheap ones of the four kinds: noise, blur, weather, digital.
@@ -104,20 +104,17 @@ def _evaluation(cfg: Config, checkpoint: str, corruption: str, severity: int, du
     cfg.load_from = checkpoint
     dataset = cfg.test_dataloader.dataset
     if severity:
-        load = next((n for n, step in enumerate(dataset.pipeline) if 'LoadImage' in step['type']), None)
+        load = next((n for n, step in enumerate(dataset.pipeline) if 'LoadImage' in type_name(step)), None)
         if load is None:
             raise InputError('expected a step that loads an image in test_dataloader.dataset.pipeline, found none')
         step = dict(type='CorruptImage', corruption=corruption, severity=severity)
         dataset.pipeline = [*dataset.pipeline[:load + 1], step, *dataset.pipeline[load + 1:]]
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
-    evaluators = [own for own in evaluators if not own['type'].endswith('ComputeMetric')]
-    if not any(own['type'].endswith('CocoMetric') for own in evaluators):
-        raise InputError(f"expected a CocoMetric in test_evaluator, got {[own['type'] for own in evaluators]}")
+    evaluators = [own for own in listed(cfg.test_evaluator) if type_name(own) != 'ComputeMetric']
+    if 'CocoMetric' not in map(type_name, evaluators):
+        raise InputError(f'expected a CocoMetric in test_evaluator, got {[*map(type_name, evaluators)]}')
     if dump is not None:
         evaluators.append(dict(type='mmdyn.ComputeMetric', dump=str(dump)))
-        hooks = cfg.get('custom_hooks') or []
-        if not any(hook['type'].endswith('DynamicModelHook') for hook in hooks):
-            cfg.custom_hooks = [*hooks, dict(type='mmdyn.DynamicModelHook')]
+        cfg.custom_hooks = with_part(cfg.get('custom_hooks'), dict(type='mmdyn.DynamicModelHook'))
     cfg.test_evaluator = evaluators
     return cfg
 

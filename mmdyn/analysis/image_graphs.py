@@ -1,17 +1,16 @@
 """What images ran, as a picture of each, with its detections, beside its inference graph."""
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import mmcv
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
-from mmengine.registry import DATASETS
 
 from ..cost import CostAccount
-from ..engine import InputError, check_file, check_output_folder
+from ..engine import InputError, check_file, check_output_folder, class_names, type_name
 from ..visualization import draw_inference_graph, read_graph, read_prediction
 from .trained_model import build_model, default_folder, load_weights, read_config
 
@@ -28,13 +27,7 @@ def evaluation_dataset(cfg: Config) -> dict:
 
 def image_pipeline(dataset: dict) -> Compose:
     """The data set's pipeline for images alone, without what loads annotations."""
-    return Compose([step for step in dataset['pipeline'] if 'Annotations' not in step['type']])
-
-
-def class_names(dataset: dict) -> Optional[tuple[str, ...]]:
-    """From the config, or else those of the data set's class."""
-    own = (dataset.get('metainfo') or {}).get('classes') or dataset.get('classes')
-    return own or getattr(DATASETS.get(dataset['type']), 'METAINFO', {}).get('classes')
+    return Compose([step for step in dataset['pipeline'] if 'Annotations' not in type_name(step)])
 
 
 def read_image(path: str) -> np.ndarray:

@@ -6,7 +6,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader, Subset
 
-from ..engine import InputError, check_datasets
+from ..engine import InputError, check_datasets, type_name
 from .trained_model import loader_with_images
 
 
@@ -62,7 +62,7 @@ def with_annotations(evaluation: Sequence[dict], training: Sequence[dict]) -> li
 
 
 def _loads_annotations(step: Mapping[str, Any]) -> bool:
-    return str(step['type']).rpartition('.')[2].startswith('LoadAnnotations')
+    return type_name(step).startswith('LoadAnnotations')
 
 
 def _leaf(dataset: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -83,7 +83,7 @@ def _without_augmentation(dataset: Mapping[str, Any], pipeline: list[dict]) -> d
 def _resized(config: Any, size: tuple[int, int]) -> Any:
     """The settings of a data set in which every step of a pipeline that resizes has one scale."""
     if isinstance(config, Mapping):
-        resizes = str(config.get('type', '')).rpartition('.')[2] == 'Resize'
+        resizes = type_name(config) == 'Resize'
         return {key: (size[1], size[0]) if resizes and key == 'scale' else _resized(value, size)
                 for key, value in config.items()}
     return [_resized(value, size) for value in config] if isinstance(config, list) else config

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import DATASETS
 
 from .. import __version__
-from ..engine import InputError
+from ..engine import InputError, class_names, type_name
 
 
 def write(proto: Any, entries: dict[str, Any]) -> None:
@@ -49,7 +48,7 @@ def describe(cfg: Config) -> dict[str, Any]:
     return dict(
         mmdyn_version=__version__,
         config=Path(cfg.filename or '').stem,
-        classes=class_names(cfg),
+        classes=evaluated_classes(cfg),
         mean=list(prepare.get('mean') or [0.0] * 3),
         std=list(prepare.get('std') or [1.0] * 3),
         channel_order='RGB' if swapped else 'BGR',  # pictures are loaded as OpenCV loads them
@@ -57,16 +56,12 @@ def describe(cfg: Config) -> dict[str, Any]:
         scale=sorted(scale, reverse=True) if isinstance(scale, (list, tuple)) else None)
 
 
-def class_names(cfg: Config) -> list[str]:
+def evaluated_classes(cfg: Config) -> list[str]:
     """Of the data set that the config is evaluated on; none if it has none."""
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    named = (dataset.get('metainfo') or {}).get('classes')
-    if named is None and 'type' in dataset:
-        named = getattr(DATASETS.get(dataset.type), 'METAINFO', {}).get('classes')
-    return [named] if isinstance(named, str) else list(named or ())
+    return class_names((cfg.get('test_dataloader') or {}).get('dataset') or {})
 
 
 def _resize_step(cfg: Config) -> dict[str, Any]:
     """The step of the test pipeline that scales pictures; that of MMDetection's usual pipeline if there is none."""
     pipeline = ((cfg.get('test_dataloader') or {}).get('dataset') or {}).get('pipeline') or []
-    return next((step for step in pipeline if str(step.get('type')).endswith('Resize')), dict(keep_ratio=True))
+    return next((step for step in pipeline if type_name(step).endswith('Resize')), dict(keep_ratio=True))

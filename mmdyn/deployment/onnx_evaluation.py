@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from ..cost import ImageCost
-from ..engine import InputError
+from ..engine import InputError, listed, with_part
 from ..layers.decisions import Decisions
 from . import metadata
 from .onnx_session import OnnxSession
@@ -35,13 +35,13 @@ def evaluate(cfg: Config, graph: OnnxSession) -> dict[str, float]:
     """
     if 'boxes' not in graph.names:
         raise InputError(f'expected a detector with boxes, but {graph.path} gives {", ".join(graph.names)}')
-    classes = metadata.class_names(cfg)
+    classes = metadata.evaluated_classes(cfg)
     if classes != graph.metadata['classes']:
         raise InputError(f'{graph.path} was exported with the classes {graph.metadata["classes"]} (config '
                          f'{graph.metadata["config"]}), but this config has {classes}')
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    if 'blocks' in graph.names and not any(str(metric.type).endswith('ComputeMetric') for metric in evaluators):
-        evaluators = [*evaluators, dict(type='mmdyn.ComputeMetric')]
+    evaluators = listed(cfg.test_evaluator)
+    if 'blocks' in graph.names:
+        evaluators = with_part(evaluators, dict(type='mmdyn.ComputeMetric'))
     loader, evaluator = Runner.build_dataloader(cfg.test_dataloader), Evaluator(evaluators)
     evaluator.dataset_meta = loader.dataset.metainfo
     preprocessor = MODELS.build(cfg.model.data_preprocessor)

@@ -4,6 +4,7 @@ import os
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from .config_parts import listed, type_name
 from .errors import InputError
 from .resume import find_last_checkpoint
 
@@ -55,14 +56,13 @@ def set_out(cfg: Config, path: str) -> None:
         raise InputError(f'--out expects a file that ends in .pkl or .pickle, got {path}')
     # mmdet's own dump keeps masks run-length encoded, which is a hundredth of the size.
     kind = 'DumpDetResults' if cfg.get('default_scope') == 'mmdet' else 'DumpResults'
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, (list, tuple)) else [cfg.test_evaluator]
-    cfg.test_evaluator = [*evaluators, dict(type=kind, out_file_path=path)]
+    cfg.test_evaluator = [*listed(cfg.test_evaluator), dict(type=kind, out_file_path=path)]
 
 
 def set_show_dir(cfg: Config, folder: str) -> None:
     """Has every prediction drawn into a folder."""
     hook = cfg.get('default_hooks', {}).get('visualization') or {}
-    kind = str(hook.get('type')).rpartition('.')[2]
+    kind = type_name(hook)
     if kind not in DRAWING_OPTIONS:
         raise InputError(f'--show-dir expects default_hooks.visualization to be one of {", ".join(DRAWING_OPTIONS)}, '
                          f'the config has {hook.get("type", "none")}')

@@ -12,6 +12,7 @@ from typing import Any
 from mmengine import dist
 from mmengine.config import Config
 
+from .config_parts import type_name
 from .errors import InputError
 
 # They fetch what is missing.
@@ -80,7 +81,7 @@ def _is_remote(node: Mapping[str, Any]) -> bool:
 
 def check_dataset(dataset: Mapping[str, Any], key: str, *, labelled: bool = True) -> list[str]:
     """What is wrong with the files of one dataset config, in words; nothing for data that is not on a local disk."""
-    kind = str(dataset.get('type')).rpartition('.')[2]
+    kind = type_name(dataset)
     if _is_remote(dataset) or kind in DOWNLOADING_DATASETS:
         return []
     root = dataset.get('data_root') or ''
