@@ -5,9 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
-from mmdyn.stack import PARTS, Problem, Stack, find_problems, install_command, read_stack, require_stack
-
-__all__ = ['check_stack', 'require_stack']
+from mmdyn.stack import PARTS, Problem, Stack, find_problems, install_command, read_stack
 
 
 def run_operators() -> None:

@@ -1,4 +1,4 @@
-"""Who may import whom (README, layout), read from the sources."""
+"""Who may import whom (tools/README.md, layout), read from the sources."""
 import ast
 import re
 import sys
@@ -12,19 +12,18 @@ PACKAGE = ROOT / 'mmdyn'
 ALLOWED: dict[str, set[str]] = {
     'functional': set(),
     'layers': {'functional'},
-    'backbones': {'functional', 'layers', 'doctor', 'stack'},
+    'backbones': {'functional', 'layers', 'stack'},
     'cost': {'functional', 'layers'},
     'losses': {'functional', 'layers'},
     # They offer the engine's hooks as well, for those who import them from here.
-    'hooks': {'functional', 'layers', 'backbones', 'cost', 'losses', 'visualization', 'engine'},
-    'metrics': {'functional', 'layers', 'backbones', 'cost', 'losses'},
-    'visualization': {'functional', 'layers', 'backbones', 'cost', 'losses'},
+    'hooks': {'layers', 'backbones', 'cost', 'losses', 'visualization', 'engine'},
+    'metrics': {'layers', 'cost'},
+    'visualization': {'backbones', 'cost'},
     'checkpoints': set(),
     'engine': {'checkpoints', 'stack'},
     'converters': {'checkpoints', 'backbones', 'engine'},
     'deployment': {'functional', 'layers', 'backbones', 'cost', 'engine'},
-    'analysis': {'functional', 'layers', 'backbones', 'cost', 'losses', 'hooks', 'metrics', 'visualization', 'checkpoints',
-                 'engine'},
+    'analysis': {'functional', 'layers', 'backbones', 'cost', 'metrics', 'visualization', 'checkpoints', 'engine'},
     'demo': {'engine'},
     # Outside of the engine: they have to run where the engine's own imports fail.
     'doctor': {'stack'},

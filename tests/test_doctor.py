@@ -132,7 +132,7 @@ def test_a_bare_clone_on_the_path_is_seen(tmp_path: Path, built: bool, exit_code
 
 
 def test_the_cheap_check_imports_nothing_heavy() -> None:
-    code = ('import sys; from mmdyn.doctor import require_stack; require_stack()\n'
+    code = ('import sys; from mmdyn.stack import require_stack; require_stack()\n'
             'heavy = {"torch", "mmcv", "mmdet", "mmengine"} & set(sys.modules)\n'
             'sys.exit(f"imported {heavy}" if heavy else 0)')
     checkout = Path(__file__).resolve().parents[1]

@@ -56,7 +56,7 @@ class Subject:
 
     def __init__(self, name: str, model: nn.Module) -> None:
         self.name = name
-        self.classifier = PixelClassifier(model.eval()).eval()
+        self.classifier = PixelClassifier(model).eval()
         backbone = model.backbone
         self._dynamic = backbone if isinstance(backbone, DynamicBackbone) and any(backbone.deciders()) else None
         self._account = CostAccount(backbone) if self._dynamic else None

@@ -3,13 +3,18 @@ import math
 from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
 
 from .budget_table import CONTROLS, Row, curve
 
 # Okabe and Ito's colours, which the colour-blind tell apart; and a marker each.
-STYLES = {'own': dict(marker='o', color='#0072B2'), 'fixed': dict(marker='^', ls='--', color='#CC79A7'),
-          'random': dict(marker='x', ls=':', color='#555555')}
+STYLES: dict[str, dict[str, Any]] = {
+    'own': dict(marker='o', color='#0072B2'),
+    'fixed': dict(marker='^', ls='--', color='#CC79A7'),
+    'random': dict(marker='x', ls=':', color='#555555'),
+}
 
 
 class Reference(NamedTuple):
@@ -34,10 +39,8 @@ def reference(text: str) -> Reference:
 def draw(rows: Sequence[Row], knob: str, accuracy: str, path: Path, *, static: Sequence[Reference] = (),
          others: Sequence[Reference] = ()) -> None:
     """Draws the curves over GMACs, beside what they are compared with."""
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
-    figure, axes = plt.subplots(figsize=(7, 5), layout='constrained')
+    figure = Figure(figsize=(7, 5), layout='constrained')
+    axes = figure.subplots()
     names = {'own': f'own decisions (numbers: {knob.replace("_", " ")})', **CONTROLS}
     for kind, own_style in STYLES.items():
         if any(getattr(row, kind) for row in rows):
@@ -56,4 +59,3 @@ def draw(rows: Sequence[Row], knob: str, accuracy: str, path: Path, *, static: S
     axes.margins(x=0.15)  # room for the names
     figure.legend(loc='outside lower center', ncols=2)  # where it hides no point
     figure.savefig(path, dpi=120)
-    plt.close(figure)

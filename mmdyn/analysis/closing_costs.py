@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
@@ -14,6 +15,7 @@ from ..cost import CostAccount
 from ..engine import InputError, check_weights
 from .closing_room import room
 from .cost_regression import cross_predicted
+from .routed_images import seeded_loss
 from .trained_model import build_model, read_config
 from .training_images import training_images
 
@@ -86,10 +88,8 @@ class ClosingCosts:
         """Loss, and of each gate its derivative and what the gate says."""
         gates = {name: torch.tensor([value], requires_grad=True) for name, value in opened.items()}
         self.backbone.force_decisions(gates)
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)  # some of MMDetection's samplers
         with torch.enable_grad():
-            loss, _ = self.model.parse_losses(self.model(**data, mode='loss'))
+            loss = seeded_loss(self.model, data, self.seed)
         # A block after the last map that the model reads changes nothing.
         slopes = torch.autograd.grad(loss, list(gates.values()), allow_unused=True, materialize_grads=True)
         logits = self.backbone.decisions.gate_logits
@@ -98,11 +98,10 @@ class ClosingCosts:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's; NaN where one of the two is unknown or the same throughout. Ties are rare here and not averaged."""
+    """Spearman's; NaN where one of the two is unknown or the same throughout."""
     if len(first) < 2 or any(np.isnan(values).any() or np.ptp(values) == 0 for values in (first, second)):
         return float('nan')
-    ranks = [values.argsort().argsort() for values in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(spearmanr(first, second)[0])
 
 
 def table(costs: list[dict[str, ClosingCost]], read: Mapping[str, list[np.ndarray]]) -> str:

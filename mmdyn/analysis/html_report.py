@@ -6,7 +6,6 @@ from html import escape
 from pathlib import Path
 from typing import Optional
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _STYLE = """
@@ -57,6 +56,5 @@ def write_report(folder: Path, title: str, sections: list[Section]) -> Path:
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    FigureCanvasAgg(figure)
     figure.savefig(buffer, format='png', dpi=110)
     return buffer.getvalue()

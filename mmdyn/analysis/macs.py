@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch import nn
@@ -81,21 +82,17 @@ def run_images(model: nn.Module, account: CostAccount, cfg: Config,
 
 
 def draw_histogram(records: list[ImageRecord], path: Path, title: str) -> None:
-    import matplotlib
-    matplotlib.use('Agg')
-    from matplotlib import pyplot as plt
     gmacs = [record.cost.macs / 1e9 for record in records]
     dense = [record.cost.dense_macs / 1e9 for record in records]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    figure = Figure(figsize=(10, 4), layout='tight')
+    left, right = figure.subplots(1, 2)
     left.hist([gmacs, dense], bins=30, label=['dynamic', 'dense'])
     left.set(xlabel='GMACs of the backbone', ylabel='images', title=title)
     left.legend()
     right.hist([macs / whole for macs, whole in zip(gmacs, dense)], bins=50, range=(0, 1))
     right.set(xlabel='dynamic cost / dense cost', ylabel='images', title=f'{len(records)} images')
-    figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 def check_options(shape: Sequence[int] | None, num_images: int, dump: str | None) -> None:

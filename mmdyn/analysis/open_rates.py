@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mmengine.registry import MODELS
 
@@ -86,7 +85,6 @@ def draw(training: Rates, evaluation: Optional[Rates], targets: Mapping[str, flo
     """Mean and spread over blocks above, every block below, with its target beside it."""
     blocks = training.blocks
     figure = Figure(figsize=(9, 3.6 + 0.17 * len(blocks)), layout='constrained')
-    FigureCanvasAgg(figure)
     (top, _), (bottom, beside) = axes = figure.subplots(
         2, 2, sharex='col', height_ratios=(2.4, 0.6 + 0.17 * len(blocks)), width_ratios=(30, 1))
     axes[0, 1].remove()

@@ -6,9 +6,8 @@ from typing import Any, Optional
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..engine import InputError, check_datasets, check_output_folder
 from . import adversarial, corrupted
@@ -65,12 +64,6 @@ class Study:
         return read_config(path, self.cfg_options), checkpoint
 
 
-def load_model(model: nn.Module, checkpoint: str) -> nn.Module:
-    """The model with the checkpoint's weights, in evaluation mode."""
-    load_weights(model, checkpoint)
-    return model.eval()
-
-
 def read_batches(cfg: Config, num_images: Optional[int]) -> list[tuple[Tensor, Tensor]]:
     """Pixels in [0, 1] and labels of the validation set, batch by batch.
 
@@ -92,15 +85,17 @@ def read_batches(cfg: Config, num_images: Optional[int]) -> list[tuple[Tensor, T
 
 
 def study_classifiers(study: Study, cfg: Config) -> Iterator[adversarial.Row]:
-    subjects = [('dynamic', load_model(build_model(cfg), study.checkpoint))]
+    subjects = [('dynamic', build_model(cfg), study.checkpoint)]
     if study.static:
         static, checkpoint = study.read_static()
-        subjects.insert(0, ('static', load_model(MODELS.build(dict(static.model, init_cfg=None)), checkpoint)))
+        subjects.insert(0, ('static', build_model(static, dynamic=False), checkpoint))
+    for _, model, checkpoint in subjects:
+        load_weights(model, checkpoint)
     check_datasets(cfg, ('val', ))
     batches = [(pixels.to(study.device), labels.to(study.device))
                for pixels, labels in read_batches(cfg, study.num_images)]
     check_output_folder(str(study.folder))
-    for name, model in subjects:
+    for name, model, _ in subjects:
         torch.manual_seed(0)  # PGD starts at random
         subject = adversarial.Subject(name, model.to(study.device))
         yield from adversarial.study(subject, batches, study.attacks, study.epsilons, steps=study.steps,

@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import Union
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from . import adversarial, corrupted
@@ -43,7 +42,6 @@ def draw(rows: Rows) -> Figure:
     kinds = [own for own in dict.fromkeys(getattr(row, kind) for row in rows) if own != 'none']
     strengths = sorted({getattr(row, strength) for row in rows})
     figure = Figure(figsize=(max(2.6 * len(kinds), 5), 7), layout='constrained')
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(names), len(kinds), sharex=True, sharey='row', squeeze=False)
     for axes_of_row, value in zip(panels, names):
         for axes, own in zip(axes_of_row, kinds):

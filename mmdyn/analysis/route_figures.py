@@ -94,13 +94,13 @@ def draw_contact_sheet(dump: RouteDump, rows: Sequence[tuple[str, np.ndarray]], 
     return figure, missing
 
 
-def _thumbnail(path: Optional[str], longest: int = 128) -> Optional[np.ndarray]:
+def _thumbnail(path: Optional[str]) -> Optional[np.ndarray]:
     try:
         with Image.open(path) as image:
             image = image.convert('RGB')
     except (OSError, AttributeError):  # no file, no picture, or no path
         return None
-    image.thumbnail((longest, longest))
+    image.thumbnail((128, 128))
     return np.asarray(image)
 
 

@@ -55,7 +55,7 @@ class RoutedImages:
         for batch in self.batches:
             data = self.model.data_preprocessor(batch, False)
             if with_loss:
-                losses.append(self._loss(data))
+                losses.append(float(seeded_loss(self.model, data, self.seed)))
             else:
                 backbone(data['inputs'])
             decided.append(backbone.decisions.cpu())
@@ -69,11 +69,13 @@ class RoutedImages:
             turns=turns.unique().numpy(),
             loss=float(np.average(losses, weights=sizes)) if with_loss else float('nan'))
 
-    def _loss(self, data: dict) -> float:
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)  # some of MMDetection's samplers
-        total, _ = self.model.parse_losses(self.model(**data, mode='loss'))
-        return float(total)
+
+def seeded_loss(model: nn.Module, data: Mapping[str, Any], seed: int) -> Tensor:
+    """The model's loss of a preprocessed batch, with what is drawn on the way drawn from a seed."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # some of MMDetection's samplers
+    total, _ = model.parse_losses(model(**data, mode='loss'))
+    return total
 
 
 def _routes(backbone: DynamicBackbone, decisions: Decisions) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engine import InputError
+from ..engine.atomic_backend import write_atomically
 
 LISTS = ('settings', 'choices', 'points')
 
@@ -41,8 +42,5 @@ class SweepFile:
                 return row
         row = dict(key, **make())
         self.rows[name].append(row)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix('.partial')
-        partial.write_text(json.dumps(dict(self.header, **self.rows), indent=1) + '\n')
-        partial.replace(self.path)
+        write_atomically((json.dumps(dict(self.header, **self.rows), indent=1) + '\n').encode(), self.path)
         return row

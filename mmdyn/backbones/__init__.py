@@ -1,5 +1,5 @@
 """Dynamic backbones; each subclasses MMDetection's own."""
-from ..doctor import require_stack
+from ..stack import require_stack
 
 require_stack()  # A clear message, before an import of MMDetection fails with an obscure one.
 

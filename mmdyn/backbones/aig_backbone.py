@@ -1,6 +1,6 @@
 """Gated residual blocks on top of one of MMDetection's backbones (ConvNet-AIG)."""
 from functools import partial
-from typing import Iterator, Mapping, Optional, Sequence, Union
+from typing import Callable, Iterator, Mapping, Optional, Sequence, Union
 
 from torch import nn
 
@@ -20,8 +20,8 @@ class AIGBackbone(TrainExecution):
 
     ``out = ReLU(shortcut(x) + decision * branch(x))`` (ConvNet-AIG, equation 2). The blocks, their
     parameter names and their initialisation stay the parent's; a gate is the block's child
-    ``gate``. While training every block runs and the decision multiplies it; at evaluation closed
-    blocks do not run.
+    ``gate``. While training, by default, every block runs and the decision multiplies it; at evaluation
+    closed blocks do not run.
 
     Args:
         target_rates: The wanted open rate of the blocks. None: gates, but no loss. A number: for
@@ -78,6 +78,12 @@ class AIGBackbone(TrainExecution):
         # Built even where no gate is: a wrong option must not pass because all rates are 1.
         build(1)
         check_targets(gate, open_probability, rates)
+        self._add_gates(rates, build)
+        self._target_rates = {name: rate for name, rate in rates.items()
+                              if rate not in (None, 0, 1) and name not in self._followers}
+
+    def _add_gates(self, rates: Mapping[str, Optional[float]], build: Callable[..., BaseGate]) -> None:
+        blocks = dict(self.blocks())
         for name, rate in rates.items():
             if rate == 0:
                 self._leave_out(name)
@@ -86,13 +92,11 @@ class AIGBackbone(TrainExecution):
                 if name in self._followers:
                     blocks[name].leader = self._followers[name]
                 else:
-                    blocks[name].gate = build(residuals[name].in_channels, target_rate=rate)
+                    blocks[name].gate = build(Residual(blocks[name]).in_channels, target_rate=rate)
         for name in self.stage_names:
             stage = getattr(self, name)
             if any(isinstance(block, GatedBlock) for block in stage.children()):
                 extend(stage, GatedStage, name)
-        self._target_rates = {name: rate for name, rate in rates.items()
-                              if rate not in (None, 0, 1) and name not in self._followers}
 
     def _leave_out(self, name: str) -> None:
         layer, index = name.split('.')
@@ -103,23 +107,15 @@ class AIGBackbone(TrainExecution):
         stage[int(index)] = nn.Identity()
 
     def blocks(self) -> Iterator[tuple[str, nn.Module]]:
-        """Name (``layer1.0``) and module of every residual block, in the order they run."""
         for name in self.stage_names:
             stage = getattr(self, name)
             for i, block in enumerate(stage if isinstance(stage, nn.Sequential) else ()):
                 if not isinstance(block, nn.Identity):  # left out
                     yield f'{name}.{i}', block
 
-    def gates(self) -> dict[str, BaseGate]:
-        """Block name -> gate, for the blocks that have one; of a group, that is its first."""
-        return {name: block.gate for name, block in self.blocks() if hasattr(block, 'gate')}
-
     @property
     def followers(self) -> dict[str, str]:
         return self._followers
-
-    def deciders(self) -> Iterator[nn.Module]:
-        return iter(self.gates().values())
 
     def blocks_left_out(self) -> dict[str, nn.Module]:
         return {name: block for name, block in self.blocks() if isinstance(block, GatedBlock)}

@@ -1,5 +1,5 @@
 """What all dynamic backbones offer about their gates: rates, thresholds, calibration."""
-from typing import Optional, Union
+from typing import Iterator, Optional, Union
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +24,13 @@ class BackboneGates(nn.Module):
         super().__init__(*args, **kwargs)
         self._target_rates: dict[str, float] = {}
 
+    def blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        """Name (``layer1.0``) and module of every block of the dynamic stages, in the order they run."""
+        raise NotImplementedError
+
     def gates(self) -> dict[str, BaseGate]:
         """Block name -> gate, for the blocks that have one; of a group, that is its first."""
-        raise NotImplementedError
+        return {name: block.gate for name, block in self.blocks() if hasattr(block, 'gate')}
 
     @property
     def decides(self) -> bool:
@@ -72,10 +76,13 @@ class BackboneGates(nn.Module):
 
         Their means are what :meth:`calibrate` takes. None where no gate follows a quantile.
         """
-        quantiles = self._quantiles()
-        if not quantiles:
+        gates = self._calibrated()
+        if not gates:
             return None
-        offsets = torch.stack([logits - running.quantile for running, logits in quantiles])
+        logits = [self.decisions.gate_logits[name] for name in gates]
+        logits += [own + gate.noise * logistic_noise(own) for own, gate in zip(logits, gates.values())
+                   if gate.is_taught and gate.training]
+        offsets = torch.stack([own - running.quantile for own, running in zip(logits, _quantiles(gates))])
         # One logit that is no number must not be the end of the quantile.
         return torch.cat([(offsets > 0).to(offsets.dtype), offsets.abs().nan_to_num(0.0, 0.0, 0.0)])
 
@@ -88,9 +95,10 @@ class BackboneGates(nn.Module):
         Args:
             means: (2 K,) of :meth:`calibration_rows` over the global batch; None to have them found.
         """
-        quantiles, gates = self._quantiles(), self._calibrated()
-        if not quantiles:
+        gates = self._calibrated()
+        if not gates:
             return
+        quantiles = _quantiles(gates)
         above, distance = (global_mean(self.calibration_rows()) if means is None else means).chunk(2)
         targets = [self.target_rates[name] for name in gates]
         if all(gate.is_taught for gate in gates.values()):
@@ -99,7 +107,7 @@ class BackboneGates(nn.Module):
             targets = [sum(share * target for share, target in zip(shares, targets))] * len(gates)
             above = torch.cat([dot(part, shares).expand(len(gates)) for part in above.split(len(gates))])
             distance = torch.cat([part.mean().expand(len(gates)) for part in distance.split(len(gates))])
-        follow_quantiles([running for running, _ in quantiles], targets * (len(quantiles) // len(gates)), above, distance)
+        follow_quantiles(quantiles, targets * (len(quantiles) // len(gates)), above, distance)
 
     def sampling_state(self) -> dict[str, dict[str, Tensor]]:
         """Gate -> what training decides by, of taught gates; a resumed training continues with it."""
@@ -113,17 +121,13 @@ class BackboneGates(nn.Module):
             for key, value in state.get(name, {}).items():
                 getattr(gate.sampling, key).copy_(value)
 
-    def _quantiles(self) -> list[tuple[RunningQuantile, Tensor]]:
-        """The quantiles that decide, each with the (N,) logits that it cuts; those of training after all others."""
-        gates = self._calibrated()
-        logits = {name: self.decisions.gate_logits[name] for name in gates}
-        sampled = [(gate.sampling, logits[name] + gate.noise * logistic_noise(logits[name]))
-                   for name, gate in gates.items() if gate.is_taught and gate.training]
-        return [(gate, logits[name]) for name, gate in gates.items()] + sampled
-
     def _calibrated(self) -> dict[str, BaseGate]:
         """The gates that decide by a quantile, if they were asked."""
         if self.decisions is None or not self.decisions.gate_logits:
             return {}
         return {name: gate for name, gate in self.gates().items() if gate.has_quantile and name in self._target_rates}
 
+
+def _quantiles(gates: dict[str, BaseGate]) -> list[RunningQuantile]:
+    """By which these gates decide: their own, then, of taught gates that train, those of training."""
+    return [*gates.values(), *(gate.sampling for gate in gates.values() if gate.is_taught and gate.training)]

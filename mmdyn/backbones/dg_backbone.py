@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..functional.graph import chain_adjacency, check_adjacency, complete_adjacency
 from ..layers.extension import extend
 from ..layers.forward_pass import Forced, ForwardPass
-from ..layers.gate import BaseGate, check_number
+from ..layers.gate import check_number
 from ..layers.residual import Residual
 from ..layers.router import build_router
 from ..layers.wired_stage import NODES, WiredBlock, WiredStage
@@ -91,38 +91,37 @@ class DGBackbone(EdgeThreshold, TrainExecution):
         init = init or ('complete' if node == 'branch' else 'static')
         if init not in INITS:
             raise ValueError(f'init must be one of {INITS} or None, got {init!r}')
-        if not check_number('edge_scale', edge_scale, 0.0, 1e4):
-            raise ValueError('edge_scale must be above 0, got 0')
         super().__init__(*args, **kwargs)
         self.node = node
-        self.edge_scale = float(edge_scale)
+        self.edge_scale = check_number('edge_scale', edge_scale, 0.0, 1e4, above=True)
         self.execution = execution
         self._set_up_threshold(threshold)
-        column_bound = self._check_column_bound(column_bound, init)
+        self._wire(init, router, self._check_column_bound(column_bound, init))
+        self._add_gates(node_gates, target_rates=target_rates, gate=gate, policy=policy, open_probability=open_probability)
+        self._set_up_train_execution(train_execution, exploration)
+
+    def _wire(self, init: str, router: Union[str, dict], column_bound: Optional[float]) -> None:
         # Built even where no stage is wired: a wrong option must not pass.
         build_router(router, 1, [self.edge_scale / 2], scale=self.edge_scale)
         workspace = Workspace()
         for name, stage in self.stages():
-            rows = self._start(name, stage, init)
+            rows, channels = self._start(name, stage, init), Residual(stage[1]).in_channels
             for i, block in enumerate(stage):
-                channels = Residual(stage[1]).in_channels
                 block.router = build_router(router, channels, rows[i, i + 1:].tolist(), scale=self.edge_scale)
                 block.node = i
                 extend(block, WiredBlock, f'{name}.{i}')
-            stage.whole_blocks = node == 'block'
+            stage.whole_blocks = self.node == 'block'
             stage.column_bound = column_bound
             stage.workspace = workspace
             extend(stage, WiredStage, name)
-        gate_options: dict[str, Any] = dict(target_rates=target_rates, gate=gate, policy=policy,
-                                            open_probability=open_probability)
+
+    def _add_gates(self, node_gates: bool, **options: Any) -> None:
         if node_gates is True:
-            nodes = {f'{name}.{i}': block for name, stage in self.stages() for i, block in enumerate(stage)}
-            self._target_rates = add_node_gates(nodes, depth=getattr(self, 'depth', None), **gate_options)
+            self._target_rates = add_node_gates(dict(self.blocks()), depth=getattr(self, 'depth', None), **options)
         elif node_gates is not False:
             raise TypeError(f'node_gates must be True or False, got {node_gates!r}')
         else:
-            check_without_gates(**gate_options)
-        self._set_up_train_execution(train_execution, exploration)
+            check_without_gates(**options)
 
     def _check_column_bound(self, bound: Optional[float], init: str) -> Optional[float]:
         if bound is None:
@@ -143,25 +142,18 @@ class DGBackbone(EdgeThreshold, TrainExecution):
             if isinstance(layer, nn.Sequential) and len(layer) > 1:
                 yield name, layer
 
+    def blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        for name, stage in self.stages():
+            for i, block in enumerate(stage):
+                yield f'{name}.{i}', block
+
     def blocks_left_out(self) -> dict[str, nn.Module]:
-        blocks = {f'{name}.{i}': block for name, stage in self.stages() for i, block in enumerate(stage)
-                  if hasattr(block, 'gate')}
+        blocks = {name: block for name, block in self.blocks() if hasattr(block, 'gate')}
         if not blocks:
             raise ValueError("train_execution='skip' leaves out nodes whose gate is shut, and edges alone hardly ever leave "
                              'one without input while training: expected node_gates=True with target_rates below 1, '
                              'or train_execution=\'mask\'; no node of this backbone has a gate')
         return blocks
-
-    def deciders(self) -> Iterator[nn.Module]:
-        for _, stage in self.stages():
-            for block in stage:
-                for kind in ('gate', 'router'):
-                    if hasattr(block, kind):
-                        yield getattr(block, kind)
-
-    def gates(self) -> dict[str, BaseGate]:
-        return {f'{name}.{i}': block.gate for name, stage in self.stages() for i, block in enumerate(stage)
-                if hasattr(block, 'gate')}
 
     def _start(self, name: str, stage: nn.Sequential, init: str) -> Tensor:
         """(n, n+1) edge weights that the routers of a stage start with."""

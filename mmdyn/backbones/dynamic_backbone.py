@@ -2,7 +2,7 @@
 import threading
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import Iterator, Optional
+from typing import Callable, Iterator, Optional
 
 import torch
 from torch import Tensor, nn
@@ -67,12 +67,15 @@ class DynamicBackbone(BackboneGates):
 
     @property
     def skips(self) -> bool:
-        """Whether closed parts are left out now; in training everything runs."""
+        """Whether this is evaluation, and leaves out what is closed."""
         return self.execution == 'skip' and not self.training and self.decides
 
     def deciders(self) -> Iterator[nn.Module]:
         """The gates and routers, in the order in which they run."""
-        raise NotImplementedError
+        for _, block in self.blocks():
+            for kind in ('gate', 'router'):
+                if hasattr(block, kind):
+                    yield getattr(block, kind)
 
     def frozen_blocks_that_decide(self) -> list[str]:
         """Names of blocks that are frozen but for their gate or router: these keep maps for the backward pass."""
@@ -127,17 +130,20 @@ class DynamicBackbone(BackboneGates):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(N, 3, H, W) -> the feature maps of ``out_indices``, as the parent returns them."""
         forward_pass = self.begin_forward(images)
-        outs = self.run(images, forward_pass)
+
+        def run_stage(stage: nn.Module, x: Tensor) -> Tensor:
+            return stage(x, forward_pass=forward_pass) if isinstance(stage, Extension) else stage(x)
+
+        outs = self.run_stages(images, run_stage)
         self.decisions = forward_pass.decisions
         return outs
 
-    def run(self, images: Tensor, forward_pass: ForwardPass) -> tuple[Tensor, ...]:
-        """:meth:`forward` within a pass, which afterwards has what was decided; nothing is left on the module."""
+    def run_stages(self, images: Tensor, run_stage: Callable[[nn.Module, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        """The stem and the stages, each of which is run by a function of the stage and what it reads."""
         x = self.run_stem(images)
         outs: list[Tensor] = []
         for i, name in enumerate(self.stage_names):
-            stage = getattr(self, name)
-            x = stage(x, forward_pass=forward_pass) if isinstance(stage, Extension) else stage(x)
+            x = run_stage(getattr(self, name), x)
             if i in self.out_indices:
                 outs.append(x)
         return tuple(outs)

@@ -45,11 +45,11 @@ class KeyMatch:
         return (f'{len(self.matched)} weights matched, {len(self.mis_shaped)} of another shape, '
                 f'{len(self.missing)} missing, {len(self.left_over)} not in this model')
 
-    def details(self, examples: int = _EXAMPLES) -> str:
+    def details(self) -> str:
         """The first few keys of each kind that does not match, a line a kind."""
         kinds = {'of another shape': self.mis_shaped, 'missing': self.missing,
                  'not in this model': self.left_over}
         return '\n'.join(
-            f'- {kind}: {"; ".join(keys[:examples])}'
-            + (f' and {len(keys) - examples} more' if len(keys) > examples else '')
+            f'- {kind}: {"; ".join(keys[:_EXAMPLES])}'
+            + (f' and {len(keys) - _EXAMPLES} more' if len(keys) > _EXAMPLES else '')
             for kind, keys in kinds.items() if keys)

@@ -13,7 +13,6 @@ from .box_selection import Candidates, check_nms, clip, larger_than, suppress
 # What is done here for all heads whose way from maps to boxes is one of these, whatever their layers.
 _METHODS = ('predict', 'predict_by_feat', '_predict_by_feat_single', '_bbox_post_process')
 _KNOWN = (BaseDenseHead, GFLHead, RPNHead)
-MAP_NAMES = ('cls_score', 'bbox_pred', 'score_factor')
 
 
 def check_head(head: nn.Module) -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..backbones.dynamic_backbone import DynamicBackbone
-from ..functional.pooling import average_over
+from ..functional.pooling import average_over, last_true
 from ..layers.forward_pass import ForwardPass
 
 
@@ -62,8 +62,4 @@ def image_sizes(images: Tensor) -> Tensor:
     filled = images.abs().reshape(count, channels * height, width)
     rows = (filled @ torch.ones(width, 1)).view(count, channels, height).sum(dim=1)
     columns = (torch.ones(1, channels * height) @ filled).squeeze(1)
-    sizes = []
-    for content, length in ((rows, height), (columns, width)):
-        last = ((content > 0) * torch.arange(1, length + 1)).amax(dim=1)
-        sizes.append(torch.where(last > 0, last, length))
-    return torch.stack(sizes, dim=1)
+    return torch.stack([last_true(rows > 0), last_true(columns > 0)], dim=1)

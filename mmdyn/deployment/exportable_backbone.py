@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from ..backbones.aig_backbone import AIGBackbone
-from ..backbones.dynamic_backbone import DynamicBackbone
 from ..layers.decisions import Decisions
 from ..layers.gated_stage import GatedBlock
 from ..layers.residual import Residual
@@ -65,10 +64,10 @@ class ExportableAIG(ExportableBackbone):
                 x = self._run_gated(block, x, forward_pass) if isinstance(block, GatedBlock) else block(x)
             return x
 
-        return run_stages(self.backbone, images, run_stage), dict(forward_pass.decisions.gates), forward_pass.decisions
+        return self.backbone.run_stages(images, run_stage), dict(forward_pass.decisions.gates), forward_pass.decisions
 
     def block_names(self) -> list[str]:
-        return [block.name_in_backbone for _, block in self.backbone.blocks() if isinstance(block, GatedBlock)]
+        return list(self.backbone.blocks_left_out())
 
     def number_of_decisions(self) -> int:
         return len(list(self.backbone.deciders())) if self.skip else 0
@@ -80,17 +79,6 @@ class ExportableAIG(ExportableBackbone):
             return residual.activate(shortcut + decision[:, None, None, None] * residual.branch(x))
         return run_if(decision, lambda x, shortcut: residual.activate(residual.branch(x) + shortcut),
                       lambda x, shortcut: close(residual, shortcut), x, shortcut)
-
-
-def run_stages(backbone: DynamicBackbone, images: Tensor, run_stage: Callable[[nn.Module, Tensor], Tensor]) -> Features:
-    """The backbone's forward, with stages that are run otherwise."""
-    x = backbone.run_stem(images)
-    outs = []
-    for i, name in enumerate(backbone.stage_names):
-        x = run_stage(getattr(backbone, name), x)
-        if i in backbone.out_indices:
-            outs.append(x)
-    return tuple(outs)
 
 
 def run_if(decision: Tensor, run: Callable, skip: Callable, *operands: Tensor) -> Tensor:

@@ -12,15 +12,13 @@ from .exportable_backbone import ExportableAIG, ExportableBackbone
 from .exportable_wiring import ExportableDG
 from .outputs import Named, outputs_of
 
-EXECUTIONS = ('skip', 'mask')
-
 
 class ExportableModel(nn.Module):
     """A model whose forward can be captured; its parameters are the model's, under the names that they have there.
 
     Args:
         model: With a backbone; it is not changed.
-        kind: One of `outputs.KINDS`.
+        kind: As in `outputs_of`.
         execution: ``'skip'`` what is closed, ``'mask'`` it, or None to skip wherever it can be.
         size: (H, W) of the images in pixels; None if it may differ from image to image.
 

@@ -10,7 +10,7 @@ from ..layers.residual import Residual
 from ..layers.wired_stage import WiredBlock, WiredStage
 from ..layers.wiring import Wiring
 from .export_pass import ExportPass, pool_cells
-from .exportable_backbone import ExportableBackbone, Features, close, run_if, run_stages
+from .exportable_backbone import ExportableBackbone, Features, close, run_if
 from .operators import read
 
 
@@ -30,18 +30,14 @@ class ExportableDG(ExportableBackbone):
             ran.update((block.name_in_backbone, nodes.run(block)) for block in stage if block.node > 0)
             return nodes.output()
 
-        return run_stages(self.backbone, images, run_stage), ran, forward_pass.decisions
+        return self.backbone.run_stages(images, run_stage), ran, forward_pass.decisions
 
     def block_names(self) -> list[str]:
-        return [block.name_in_backbone for _, stage in self.backbone.stages() for block in stage if block.node > 0]
+        return [name for name, block in self.backbone.blocks() if block.node > 0]
 
 
 class Rows(Wiring):
     """A wiring that is read from its rows alone: nothing needs the matrix, which a graph would copy for each of them."""
-
-    def into(self, j: int) -> Tensor:
-        """(N, J) weights of the edges into vertex j, before its bound."""
-        return self._column if j == self.nodes else self._into(j)
 
     def _reached(self, i: int) -> Tensor:
         return (self.into(i) > 0).any(dim=1).to(self.values.dtype)

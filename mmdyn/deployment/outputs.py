@@ -11,7 +11,6 @@ from .box_selection import Candidates
 from .dense_boxes import DenseBoxes
 from .two_stage_boxes import TwoStageBoxes
 
-KINDS = ('result', 'maps', 'backbone')
 Maps = Sequence[Tensor]
 Named = dict[str, Tensor]
 

@@ -25,7 +25,7 @@ def valid_sizes(images: Tensor) -> Tensor:
         (N, 2) int64, heights and widths in pixels; (H, W) for a picture of nothing but zeros.
     """
     content = images.ne(0).any(dim=1)
-    sizes = [_last_true(content.any(dim=other)) for other in (2, 1)]
+    sizes = [last_true(content.any(dim=other)) for other in (2, 1)]
     return torch.stack(sizes, dim=1)
 
 
@@ -38,7 +38,7 @@ def fill_their_frame(images: Tensor) -> bool:
     return bool(torch.stack([edge.ne(0).flatten(1).any(dim=1) for edge in edges]).all())
 
 
-def _last_true(flags: Tensor) -> Tensor:
+def last_true(flags: Tensor) -> Tensor:
     """Number of entries of (N, L) flags up to the last true one; L where none is true."""
     length = flags.shape[1]
     positions = torch.arange(1, length + 1, device=flags.device)

@@ -70,7 +70,7 @@ class PairedRoutes:
     def __init__(self, model: nn.Module, *, twice: bool = True, routed_weight: float = 0.5, updates: int = 1,
                  distances: Optional[Sequence[Distance]] = None) -> None:
         self.backbones = [m for m in model.modules() if isinstance(m, DynamicBackbone)]
-        gates = [gate for backbone in self.backbones for gate in getattr(backbone, 'gates', dict)().values()]
+        gates = [gate for backbone in self.backbones for gate in backbone.gates().values()]
         if not gates or any(isinstance(gate, ConfidenceGate) for gate in gates):
             raise ValueError(f'paired routes need a backbone whose gates decide while training, {type(model).__name__} '
                              f'has {"confidence gates" if gates else "none"}')

@@ -1,4 +1,4 @@
-"""Training that skips: what is closed is left out, but for drawn images from which its gate learns (design, section 11).
+"""Training that skips: what is closed is left out, but for drawn images from which its gate learns.
 
 With frozen norms an image that closes a branch gives the branch's weights no gradient, so that theirs is exact without
 it. The gradient of its decision needs the branch: the images drawn stand for the rest.

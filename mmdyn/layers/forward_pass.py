@@ -25,13 +25,13 @@ class ForwardPass:
         pool_padding: Pool over batch padding too.
         forced: Decisions to be used instead of the gates' or routers'.
         target_rates: Block name -> target rate.
-        threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
         hooked: Whether hooks may keep the maps that pass from block to block, or their gradients.
-        exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
-            everything runs.
         open_images: So many images, the first of the batch, run every block, and no gate is asked about them.
 
     Attributes:
+        threshold: Of wired stages: an edge is open above it; a scalar tensor if it is learned.
+        exploration: While training, closed parts are left out but for this share of the images, drawn at random; None:
+            everything runs.
         decisions: What has been decided so far, about the images after the open ones.
         stage_input: What the stage that runs has read. It may have left the backbone.
     """
@@ -43,17 +43,15 @@ class ForwardPass:
                  pool_padding: bool = False,
                  forced: Forced = None,
                  target_rates: Optional[dict[str, float]] = None,
-                 threshold: Union[float, Tensor] = 0.0,
                  hooked: bool = True,
-                 exploration: Optional[float] = None,
                  open_images: int = 0) -> None:
-        self.exploration = exploration
+        self.threshold: Union[float, Tensor] = 0.0
+        self.exploration: Optional[float] = None
         self.open_images = open_images
         self._all_open = 0 < open_images == len(images)
         self.input_size = (images.shape[2], images.shape[3])
         self.skips = skips
         self.forced = forced
-        self.threshold = threshold
         self.stage_input: Optional[Tensor] = None
         self._hooked = hooked
         self._observed = hooked or torch.is_grad_enabled() or len(images) == 1

@@ -8,21 +8,18 @@ from torch import Tensor, nn
 from ..functional.autocast import without_autocast
 from ..functional.gumbel import bounded, gumbel_gate, logistic_noise, open_logit
 from .calibration import RunningQuantile
-from .feature_norm import NORMS, normalise
+from .feature_norm import NORMS, finite_features, normalise
 
 POLICIES = ('argmax', 'sample', 'expected')
 ESTIMATORS = ('straight_through', 'reinmax', 'taught')
 MAX_HIDDEN_CHANNELS = 65536  # more is a slip of the pen, which would otherwise end in an allocator's words
-# Features of half precision end here; larger ones are infinite, and infinity times a weight of
-# zero would be NaN.
-_FEATURE_BOUND = 65504.0
 # Taught logits lie between these, 55 times the typical damage and a 55th: noise of scale 2 still opens and closes a gate
 # at a bound, and what it learns from then leads it back.
 _TAUGHT_BOUND = 4.0
 
 
-def check_number(name: str, value: object, low: float, high: float = float('inf')) -> float:
-    """Returns ``value`` as a float, or says which argument lies outside [low, high].
+def check_number(name: str, value: object, low: float, high: float = float('inf'), *, above: bool = False) -> float:
+    """Returns ``value`` as a float, or says which argument lies outside [low, high], or, if ``above``, is ``low`` itself.
 
     Raises:
         TypeError: If it is not a number.
@@ -32,6 +29,8 @@ def check_number(name: str, value: object, low: float, high: float = float('inf'
         raise TypeError(f'{name} must be a number in [{low}, {high}], got {value!r}')
     if not low <= float(value) <= high:
         raise ValueError(f'{name} must lie in [{low}, {high}], got {value!r}')
+    if above and value == low:
+        raise ValueError(f'{name} must be above {low:g}, got {value!r}')
     return float(value)
 
 
@@ -160,9 +159,7 @@ class Gate(BaseGate):
             raise ValueError(f'gate hidden_channels must be an int in [1, {MAX_HIDDEN_CHANNELS}], got {hidden_channels!r}')
         if norm not in tuple(NORMS):  # compares, where the dict would hash what may be a list
             raise ValueError(f'gate norm must be one of {list(NORMS)}, got {norm!r}')
-        if not check_number('gate temperature', temperature, 0.0):
-            raise ValueError('gate temperature must be above 0, got 0')
-        self.temperature = float(temperature)
+        self.temperature = check_number('gate temperature', temperature, 0.0, above=True)
         self.noise = 1.0
         self.fc1 = nn.Linear(in_channels, hidden_channels)
         self.norm = NORMS[norm](hidden_channels)
@@ -183,12 +180,12 @@ class Gate(BaseGate):
         """Decides.
 
         Args:
-            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
+            pooled: (N, in_channels), averages over each image of the block's input.
         """
         # What a taught gate is to tell must not shape the features that it reads.
         pooled = pooled.detach() if self.is_taught else pooled
         with without_autocast(pooled):
-            hidden = torch.relu(normalise(self.norm, self.fc1(_finite(pooled, self.fc1))))
+            hidden = torch.relu(normalise(self.norm, self.fc1(finite_features(pooled, self.fc1))))
             logit = open_logit(self.fc2(hidden))
             if self.is_taught:
                 logit = bounded(logit, _TAUGHT_BOUND)
@@ -239,10 +236,10 @@ class ConfidenceGate(BaseGate):
         """Decides.
 
         Args:
-            pooled: (N, in_channels) from :func:`mmdyn.functional.pooling.weighted_pool`.
+            pooled: (N, in_channels), averages over each image of the block's input.
         """
         with without_autocast(pooled):
-            features = _finite(pooled, self.fc)
+            features = finite_features(pooled, self.fc)
             # From the sorted scores, since 1 - max softmax rounds to 0 where the class is clear.
             ordered = self.fc(features.detach()).sort(dim=1, descending=True).values
             logit = ordered[:, 1:].logsumexp(dim=1) - ordered[:, 0]
@@ -262,7 +259,3 @@ def ask(gate: BaseGate, pooled: Tensor, before: Optional[Tensor]) -> GateOutput:
     if before is None or not isinstance(gate, ConfidenceGate):
         return output
     return output._replace(decision=output.decision * before)
-
-
-def _finite(pooled: Tensor, layer: nn.Linear) -> Tensor:
-    return bounded(pooled, _FEATURE_BOUND).to(layer.weight.dtype)

@@ -13,7 +13,7 @@ def gated_sum(shortcut: Tensor, z: Tensor, decision: Tensor, norm: nn.BatchNorm2
     """``relu(shortcut + decision * norm(z))``, of which z and the output are kept, and norm(z) is not.
 
     Autograd would keep norm(z) beside z to know what opening each image is worth; but norm(z) is affine in z, so two
-    sums over each of z's maps say it (design, section 11). Sums over a map are taken in float32 or wider.
+    sums over each of z's maps say it. Sums over a map are taken in float32 or wider.
 
     Args:
         shortcut: (N, C, H, W).

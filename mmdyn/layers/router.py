@@ -7,14 +7,11 @@ from torch import Tensor, nn
 
 from ..functional.autocast import without_autocast
 from ..functional.gumbel import bounded, straight_through
-from .feature_norm import NORMS, normalise
+from .feature_norm import NORMS, finite_features, normalise
 from .gate import check_number
 
 # What follows a norm is linear and needs no weights before it.
 _PLAIN = {'LN': dict(elementwise_affine=False), 'BN': dict(affine=False), None: {}}
-# Features of half precision end here; larger ones are infinite, and infinity times a weight of
-# zero would be NaN.
-_FEATURE_BOUND = 65504.0
 # Beyond, a weight would be 0, and an output whose strongest edge is 0 would have no input.
 _LOGIT_BOUND = 30.0
 
@@ -53,7 +50,8 @@ class Router(nn.Linear):
         self.norm = None if norm is None else NORMS[norm](in_channels, **_PLAIN[norm])
 
     def reset_parameters(self) -> None:
-        nn.init.zeros_(self.weight)
+        if self.weight is not None:  # which a BiasRouter gives away
+            nn.init.zeros_(self.weight)
         with torch.no_grad():
             self.bias.copy_(torch.tensor(self._start, dtype=torch.float64))
 
@@ -69,7 +67,7 @@ class Router(nn.Linear):
     def logits(self, pooled: Tensor) -> Tensor:
         """(N, C) -> (N, E)."""
         finite = straight_through(torch.nan_to_num(pooled.detach(), 0.0), pooled)
-        features = bounded(finite, _FEATURE_BOUND).to(self.weight.dtype)
+        features = finite_features(finite, self)
         if self.norm is not None:
             features = normalise(self.norm, features) / math.sqrt(features.shape[1])
         if self.dynamic is None:
@@ -87,12 +85,6 @@ class BiasRouter(Router):
     def __init__(self, in_channels: int, start: Sequence[float], *, scale: float) -> None:
         super().__init__(in_channels, start, scale=scale)
         self.register_parameter('weight', None)
-
-    def reset_parameters(self) -> None:
-        if self.weight is not None:  # it is until it has been taken away
-            nn.init.zeros_(self.weight)
-        with torch.no_grad():
-            self.bias.copy_(torch.tensor(self._start, dtype=torch.float64))
 
     def logits(self, pooled: Tensor) -> Tensor:
         """(N, C), of which only N is read -> (N, E)."""

@@ -112,10 +112,12 @@ class Wiring:
 
     def _bound(self, j: int) -> None:
         if self.column_bound is not None:
-            self.scales[j] = column_scale(self._column if j == self.nodes else self._into(j), self.column_bound)
+            self.scales[j] = column_scale(self.into(j), self.column_bound)
 
-    def _into(self, j: int) -> Tensor:
-        """(N, j): the weights of the edges into node j, before its bound, with their gradient."""
+    def into(self, j: int) -> Tensor:
+        """(N, j): the weights of the edges into vertex j, before its bound, with their gradient."""
+        if j == self.nodes:
+            return self._column
         return torch.stack([row[:, j - i - 1] for i, row in enumerate(self._read_rows[:j])], dim=1)
 
     def average(self, j: int, averages: Sequence[Tensor]) -> Tensor:
@@ -127,7 +129,7 @@ class Wiring:
             j: The node; every row above it is decided.
             averages: Of the outputs of nodes 0, ..., j-1, (N, C) each; 0 where a node is dead.
         """
-        weights = self._into(j)
+        weights = self.into(j)
         if j in self.scales:
             weights = weights * self.scales[j][:, None]
         return (weights[:, :, None] * torch.stack(list(averages), dim=1)).sum(dim=1)

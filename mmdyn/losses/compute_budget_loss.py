@@ -47,9 +47,7 @@ class ComputeBudgetLoss(nn.Module):
 
     def __init__(self, *, target: float, loss_weight: float = 1.0) -> None:
         super().__init__()
-        self.target = check_number('target', target, 0.0, 1.0)
-        if not self.target:
-            raise ValueError('target must lie in (0, 1], got 0')
+        self.target = check_number('target', target, 0.0, 1.0, above=True)
         self.loss_weight = check_number('loss_weight', loss_weight, 0.0)
         self._warned = False
 

@@ -5,8 +5,6 @@ from typing import Optional
 import numpy as np
 import torch
 
-from ..backbones.aig_backbone import AIGBackbone
-from ..backbones.dg_backbone import DGBackbone
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..cost import CostAccount, ImageCost, blocks_run, own_sizes
 
@@ -106,12 +104,6 @@ def read_graph(backbone: DynamicBackbone,
 def _block_names(backbone: DynamicBackbone) -> dict[str, list[str]]:
     """Stage name -> names of its blocks, those without a gate included."""
     names: dict[str, list[str]] = {}
-    if isinstance(backbone, AIGBackbone):
-        for name, _ in backbone.blocks():
-            names.setdefault(name.rpartition('.')[0], []).append(name)
-    elif isinstance(backbone, DGBackbone):
-        for stage, blocks in backbone.stages():
-            names[stage] = [f'{stage}.{node}' for node in range(len(blocks))]
-    else:
-        raise TypeError(f'expected an AIG or DG backbone, got {type(backbone).__name__}')
+    for name, _ in backbone.blocks():
+        names.setdefault(name.rpartition('.')[0], []).append(name)
     return names
