@@ -99,27 +99,32 @@ class BackboneGates(nn.Module):
         if not gates:
             return
         quantiles = _quantiles(gates)
+        sharing = [[own] for own in quantiles]
         above, distance = (global_mean(self.calibration_rows()) if means is None else means).chunk(2)
         targets = [self.target_rates[name] for name in gates]
         if all(gate.is_taught for gate in gates.values()):
             costs = [gate.cost for gate in gates.values()]
             shares = [cost / sum(costs) for cost in costs]
-            targets = [sum(share * target for share, target in zip(shares, targets))] * len(gates)
-            above = torch.cat([dot(part, shares).expand(len(gates)) for part in above.split(len(gates))])
-            distance = torch.cat([part.mean().expand(len(gates)) for part in distance.split(len(gates))])
-        follow_quantiles(quantiles, targets * (len(quantiles) // len(gates)), above, distance)
+            sharing = [quantiles[n:n + len(gates)] for n in range(0, len(quantiles), len(gates))]
+            targets = [sum(share * target for share, target in zip(shares, targets))] * len(sharing)
+            above = torch.stack([dot(part, shares) for part in above.split(len(gates))])
+            distance = torch.stack([part.mean() for part in distance.split(len(gates))])
+        follow_quantiles(sharing, targets, above, distance)
 
     def sampling_state(self) -> dict[str, dict[str, Tensor]]:
         """Gate -> what training decides by, of taught gates; a resumed training continues with it."""
         return {name: {key: value.cpu() for key, value in gate.sampling.named_buffers()}
-                for name, gate in self.gates().items() if gate.is_taught}
+                for name, gate in self._taught().items()}
 
     @torch.no_grad()
     def load_sampling_state(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Takes what :meth:`sampling_state` gave."""
-        for name, gate in self.gates().items():
+        """Takes what :meth:`sampling_state` gave; of gates that are not taught here, nothing."""
+        for name, gate in self._taught().items():
             for key, value in state.get(name, {}).items():
                 getattr(gate.sampling, key).copy_(value)
+
+    def _taught(self) -> dict[str, BaseGate]:
+        return {name: gate for name, gate in self.gates().items() if gate.is_taught}
 
     def _calibrated(self) -> dict[str, BaseGate]:
         """The gates that decide by a quantile, if they were asked."""

@@ -1,5 +1,6 @@
 """What a module costs at any input size, found from what it costs at a few."""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Optional
 
 # Of these, no two strides have maps whose numbers of cells are in the same proportions.
@@ -7,7 +8,22 @@ PROBES = ((256, 256), (97, 161), (330, 479))
 STRIDES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 Size = tuple[int, int]
-Rule = Callable[[Size], int]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Multiply-adds of a module.
+
+    Attributes:
+        macs: For each cell of a map.
+        stride: Of the map; None for what does not depend on the size.
+    """
+
+    macs: int
+    stride: Optional[int]
+
+    def __call__(self, size: Size) -> int:
+        return self.macs if self.stride is None else self.macs * _cells(size, self.stride)
 
 
 def scaling_rules(counts: Sequence[Mapping[str, int]]) -> Optional[dict[str, Rule]]:
@@ -28,11 +44,11 @@ def scaling_rules(counts: Sequence[Mapping[str, int]]) -> Optional[dict[str, Rul
 
 def _rule(counts: Sequence[int]) -> Optional[Rule]:
     if len(set(counts)) == 1:
-        return lambda size: counts[0]
+        return Rule(counts[0], None)
     for stride in STRIDES:
         per_cell, rest = divmod(counts[0], _cells(PROBES[0], stride))
         if not rest and all(count == per_cell * _cells(size, stride) for size, count in zip(PROBES, counts)):
-            return lambda size, stride=stride, per_cell=per_cell: per_cell * _cells(size, stride)
+            return Rule(per_cell, stride)
     return None
 
 

@@ -23,7 +23,8 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
     gains its own ``decisions``, in main memory, and its ``cost`` (:class:`mmdyn.cost.ImageCost`).
 
     Args:
-        model: The model, or its data-parallel wrapper.
+        model: The model, or a wrapper of it (data-parallel, compiled, of test-time augmentation: then a prediction has
+            the decisions and the cost of its first view).
         losses: Loss modules or their configs; each takes :class:`Decisions` and returns a scalar,
             or None where it does not apply. One with a true attribute ``needs_cost`` takes the
             backbone's :class:`mmdyn.cost.CostAccount` as well, one with ``needs_labels`` the labels
@@ -34,7 +35,7 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
         The attachment; its ``remove()`` undoes it.
 
     Raises:
-        ValueError: If the model has no dynamic backbone, or one that is attached already.
+        ValueError: If the model has no dynamic backbone, or one that is attached already, or no modes.
     """
     model = unwrapped(model)
     backbones = {name: m for name, m in model.named_modules() if isinstance(m, DynamicBackbone)}
@@ -45,6 +46,9 @@ def attach(model: nn.Module, losses: Sequence[Union[dict, nn.Module]] = ()) -> '
         if backbone.losses_attached:
             raise ValueError(f'{name} is attached already: use either mmdyn.attach or '
                              'DynamicModelHook, once')
+    if 'mode' not in inspect.signature(model.forward).parameters:
+        raise ValueError(f"expected a model of MMEngine's kind, whose forward has a mode ('loss', 'predict'), got "
+                         f'{type(model).__name__}; if it wraps such a model, attach to that')
     losses = [MODELS.build(loss) if isinstance(loss, dict) else loss for loss in losses]
     return Attachment(model, backbones, losses)
 

@@ -62,12 +62,17 @@ class DynamicModelHook(Hook):
             self.attachment = attach(runner.model, self.losses)
 
     def before_train(self, runner) -> None:
-        """Says what decisions in frozen stages cost, which the static network does not pay; and which have no budget."""
+        """Says what decisions in frozen stages cost, which the static network does not pay; which have no budget; and
+        which no loss."""
         for backbone in self.attachment.backbones.values():
             if backbone.needed_loss == 'mmdyn.TaughtGateLoss' and backbone.open_probability != 'calibrated':
                 runner.logger.warning(
                     "gate=dict(estimator='taught'): at evaluation these gates meet their target rates with "
                     f"open_probability='calibrated', the config has {backbone.open_probability!r}.")
+            if backbone.needed_loss and not self.losses:
+                runner.logger.warning(
+                    'DynamicModelHook has no losses, so that gates do not learn what their target rates ask for: expected '
+                    f"losses=[dict(type='{backbone.needed_loss}')].")
             if names := backbone.frozen_blocks_that_decide():
                 runner.logger.info(
                     f'{", ".join(names)}: frozen, but what decides there learns, so that their maps are kept for the '
@@ -135,10 +140,12 @@ class DynamicModelHook(Hook):
             for name, target in backbone.target_rates.items():
                 rate = rates.get(name + suffix)
                 if rate in (0.0, 1.0) and not math.isclose(rate, target, abs_tol=0.02):
+                    advice = ('Taught gates meet their rates together, so that this may be as it should; but it decides '
+                              'nothing.' if backbone.gates()[name].is_taught else
+                              'A larger loss_weight, or a lower learning rate, may free it.')
                     runner.logger.warning(
                         f'The gate of {name + suffix} has been {"open" if rate else "shut"} for every image '
-                        f'of the last {self.stuck_after} iterations; its target rate is {target}. '
-                        'A larger loss_weight, or a lower learning rate, may free it.')
+                        f'of the last {self.stuck_after} iterations; its target rate is {target}. {advice}')
 
     def _warn_about_constant_gates(self, runner) -> None:
         constant = constant_gates(self._spreads_since.take(all_ranks=True))

@@ -2,9 +2,11 @@
 import inspect
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Iterator, Optional, Sequence
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ..backbones.dynamic_backbone import DynamicBackbone
@@ -86,8 +88,13 @@ class PairedRoutes:
         self._opened: dict[str, list[Tensor]] = {}  # what the open step before this one gave
         self._images: Any = None  # and what it saw
         self._in_open_step = False
-        self._handles = [_module(model, name).register_forward_hook(self._keep(name))
+        self._asked = False
+        self._call: Any = None  # what the routed pass is given, for the open one
+        # Without a closure, for a copy of the model is to keep its own.
+        self._handles = [_module(model, name).register_forward_hook(partial(self._keep, name))
                          for name in {distance.module for distance in self.distances}]
+        if twice and updates == 1:
+            self._handles.append(model.register_forward_pre_hook(self._keep_call, with_kwargs=True))
         if updates == 2:
             self._handles.append(model.data_preprocessor.register_forward_hook(self._see_the_same))
         # Before the losses on decisions: they are to read what the routed images' gates have decided.
@@ -105,23 +112,27 @@ class PairedRoutes:
             backbone.open_share = (0.0 if self.twice else 0.5) if active else 1.0
 
     @contextmanager
-    def open_step(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
-        """All blocks run; what the model sees and gives is kept for the routed pass that comes next.
-
-        Gates, whom nobody asks, do not move: their gradients of zero would still be averaged in by momentum and Adam.
-        """
+    def open_step(self) -> Iterator[None]:
+        """All blocks run; what the model sees and gives is kept for the routed pass that comes next."""
         self.active = False
         self._in_open_step = True
-        handle = optimizer.register_step_pre_hook(lambda *_: self._forget_gradients())
         try:
             yield
         finally:
             self._in_open_step = False
-            handle.remove()
 
-    def _forget_gradients(self) -> None:
-        for parameter in self._parameters:
-            parameter.grad = None
+    def let_rest(self, optimizer: torch.optim.Optimizer) -> None:
+        """From now on the optimiser leaves gates alone in a step before which nobody has asked them.
+
+        Their gradients of zero would still be averaged in by momentum and Adam, and weight decay would shrink them.
+        """
+        self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+
+    def _before_step(self, *_: Any) -> None:
+        if not self._asked:
+            for parameter in self._parameters:
+                parameter.grad = None
+        self._asked = False
 
     def remove(self) -> None:
         """Takes the hooks off the model."""
@@ -130,17 +141,18 @@ class PairedRoutes:
         for backbone in self.backbones:
             backbone.open_share = 0.0
 
-    def _keep(self, name: str):
-        def keep(module: nn.Module, args: tuple, output: Any) -> None:
-            if self._model.training and torch.is_grad_enabled():  # a frozen stage is not in training itself
-                self._seen.setdefault(name, []).extend(_levels(output))  # of each call: heads call a layer once a level
+    def _keep(self, name: str, module: nn.Module, args: tuple, output: Any) -> None:
+        if self._model.training and torch.is_grad_enabled():  # a frozen stage is not in training itself
+            self._seen.setdefault(name, []).extend(_levels(output))  # of each call: heads call a layer once a level
 
-        return keep
+    def _keep_call(self, model: nn.Module, args: tuple, kwargs: dict) -> None:
+        if self.active and model.training and torch.is_grad_enabled():
+            self._call = _copied((args, kwargs))
 
     def _see_the_same(self, preprocessor: nn.Module, args: tuple, data: Any) -> Any:
         """Both steps' images and labels: what is drawn in the preprocessor (mixup, random sizes) is drawn once."""
         if self._in_open_step:
-            self._images = data
+            self._images = _copied(data)
             return data
         images, self._images = self._images, None
         return data if images is None else images
@@ -148,13 +160,16 @@ class PairedRoutes:
     def __call__(self, model: nn.Module, args: tuple, kwargs: dict, output: Any) -> Any:
         routed, self._seen = self._seen, {}
         bound = self._signature.bind(*args, **kwargs)
-        if not model.training or bound.arguments.get('mode') != 'loss' or not isinstance(output, dict):
+        trains = model.training and torch.is_grad_enabled() and bound.arguments.get('mode') == 'loss'
+        call, self._call = self._call, None
+        if not trains or not isinstance(output, dict):
             return output
         if not self.active:
             if self._in_open_step:
                 self._opened = {name: [level.detach() for level in levels] for name, levels in routed.items()}
             # Nobody was asked; data-parallel wrappers expect a gradient of every parameter all the same.
             return dict(output, loss_route_distance=sum(p.sum() for p in self._parameters) * 0.0)
+        self._asked = True
         if not self.twice:
             return output
         if self.updates == 2:
@@ -162,7 +177,7 @@ class PairedRoutes:
             output = {name: _scaled(value, self.routed_weight) if 'loss' in name else value  # others are only logged
                       for name, value in output.items()}
         else:
-            opened, output = self._with_open_pass(model, args, kwargs, output)
+            opened, output = self._with_open_pass(model, call, output)
         if self.distances:
             images = len(self.backbones[0].decisions.sizes)
             distances = [d.between(opened.get(d.module, ()), routed.get(d.module, ()), images) for d in self.distances]
@@ -172,12 +187,13 @@ class PairedRoutes:
                 backbone.decisions.damage = moved.detach()
         return output
 
-    def _with_open_pass(self, model: nn.Module, args: tuple, kwargs: dict, output: dict) -> tuple[dict, dict]:
+    def _with_open_pass(self, model: nn.Module, call: tuple[tuple, dict], output: dict) -> tuple[dict, dict]:
         """What an open pass over the same images gives, and the weighted mean of its losses and these."""
         decisions = [backbone.decisions for backbone in self.backbones]
         with ExitStack() as stack:
             for backbone in self.backbones:
                 stack.enter_context(backbone.all_open())
+            args, kwargs = call
             open_output = model.forward(*args, **kwargs)
         opened, self._seen = self._seen, {}
         for backbone, decided in zip(self.backbones, decisions):
@@ -223,7 +239,8 @@ def _module(model: nn.Module, name: str) -> nn.Module:
         return model.get_submodule(name)
     except AttributeError:
         children = [child for child, _ in model.named_children()]
-        raise ValueError(f'distances: {type(model).__name__} has no module {name!r}; it has {children}') from None
+        raise ValueError(f'distances: {type(model).__name__} has no module {name!r}; it has {children}. Name one '
+                         "of its modules with distances=[dict(module=...)]") from None
 
 
 def _levels(output: Any) -> list[Tensor]:
@@ -235,6 +252,19 @@ def _levels(output: Any) -> list[Tensor]:
 
 def _shapes(levels: Sequence[Tensor]) -> list[tuple]:
     return [tuple(getattr(level, 'shape', ())) for level in levels]
+
+
+def _copied(data: Any) -> Any:
+    """The same tensors in containers of their own: heads take apart what they are given (proposals, for instance)."""
+    if isinstance(data, BaseDataElement):
+        copied = data.clone()
+        for name, value in data.items():
+            if isinstance(value, BaseDataElement):
+                setattr(copied, name, _copied(value))
+        return copied
+    if isinstance(data, dict):
+        return {name: _copied(value) for name, value in data.items()}
+    return type(data)(map(_copied, data)) if type(data) in (list, tuple) else data
 
 
 def _scaled(value: Any, weight: float) -> Any:

@@ -4,7 +4,9 @@ from typing import Any, Optional, Sequence, Union
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.hooks import Hook
-from torch import Tensor
+from mmengine.optim import OptimWrapper
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from ..engine.unwrapped import unwrapped
@@ -25,8 +27,8 @@ class PairedRoutesHook(Hook):
     can be compared then.
 
     With ``updates=2`` the weights are updated after each pass: first from the losses of the open one, as in plain
-    training, then from those of the routed one with the distance to what the open one gave, before its update. That
-    costs no more than one update from both.
+    training, then from those of the routed one with the distance to what the open one gave, before its update (the distance
+    also holds the little that this update moves). That costs no more than one update from both.
 
     The model's heads and losses are what they are: the model is called once for each route.
 
@@ -94,12 +96,16 @@ class PairedRoutesHook(Hook):
             raise ValueError('custom_hooks: expected one PairedRoutesHook, got several')
         if self.form == 'half':
             _require_halves(runner.train_dataloader)
+        elif self.updates == 1:
+            _require_one_backward(runner.model)
         accumulated = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
         if self.updates == 2 and accumulated > 1:
             raise ValueError(f'PairedRoutesHook: updates=2 makes two updates in each iteration: expected '
                              f'optim_wrapper.accumulative_counts=1, got {accumulated}')
         self.routes = PairedRoutes(model, twice=self.form == 'twice', routed_weight=self.routed_weight,
                                    updates=self.updates, distances=self.distances)
+        if isinstance(runner.optim_wrapper, OptimWrapper):
+            self.routes.let_rest(runner.optim_wrapper.optimizer)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Optional[Any] = None) -> None:
         active = runner.iter >= self.begin * runner.max_iters
@@ -112,7 +118,7 @@ class PairedRoutesHook(Hook):
         """A whole step of the model with all blocks open, before the Runner makes that of the routed pass."""
         # A copy, for data preprocessors change boxes and masks in place.
         data_batch = copy.deepcopy(data_batch)
-        with self.routes.open_step(runner.optim_wrapper.optimizer):
+        with self.routes.open_step():
             losses = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
         self._open_loss = losses['loss']
 
@@ -142,6 +148,20 @@ def _require_halves(loader: DataLoader) -> None:
         raise ValueError("form='half' expects at least 2 images in each batch on each GPU, got "
                          + (f'train_dataloader.batch_size={size}' if size == 1 else
                             f'1 in the last batch ({len(sampler)} images by {size}): set train_dataloader.drop_last=True'))
+
+
+def _require_one_backward(model: nn.Module) -> None:
+    """Two passes of one forward run checkpointed blocks twice, whose parameters data-parallel training sees ready twice.
+
+    Raises:
+        ValueError: If this is such a model.
+    """
+    if isinstance(model, DistributedDataParallel) and not model.static_graph:
+        if any(getattr(module, 'with_cp', False) for module in model.modules()):
+            raise ValueError(
+                'PairedRoutesHook: with_cp=True on several GPUs makes two backward passes through each block in one '
+                "update: expected updates=2, or model_wrapper_cfg=dict(type='MMDistributedDataParallel', "
+                'static_graph=True), or with_cp=False')
 
 
 def _distances(distances: Sequence[dict]) -> list[Distance]:

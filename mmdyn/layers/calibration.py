@@ -33,7 +33,7 @@ class RunningQuantile(nn.Module):
 
 
 @torch.no_grad()
-def follow_quantiles(running: Sequence[RunningQuantile], targets: Sequence[float], above: Tensor,
+def follow_quantiles(running: Sequence[Sequence[RunningQuantile]], targets: Sequence[float], above: Tensor,
                      distance: Tensor) -> None:
     """One step of each quantile (stochastic approximation; Robbins & Monro, 1951).
 
@@ -41,14 +41,15 @@ def follow_quantiles(running: Sequence[RunningQuantile], targets: Sequence[float
     any number of ranks.
 
     Args:
-        running: L quantiles.
+        running: L quantiles, each of one gate or of several that share it: those take the value of the first.
         targets: L target rates.
         above: (L,) shares of the global batch whose logit lies above the quantile.
         distance: (L,) mean distances of these logits from the quantile.
     """
-    quantile, spread, steps = (torch.stack([getattr(own, name) for own in running]) for name in _BUFFERS)
+    quantile, spread, steps = (torch.stack([getattr(first, name) for first, *_ in running]) for name in _BUFFERS)
     # Large steps at first, then few enough to follow a gate that is still learning.
     step = (steps + 1).reciprocal().clamp(min=0.02)
     spread = spread + step * (distance - spread)
     for name, value in zip(_BUFFERS, (quantile + 2 * step * spread * minus(above, targets), spread, steps + 1)):
-        torch._foreach_copy_([getattr(own, name) for own in running], list(value.unbind()))
+        torch._foreach_copy_([getattr(own, name) for sharing in running for own in sharing],
+                             [moved for moved, sharing in zip(value.unbind(), running) for _ in sharing])

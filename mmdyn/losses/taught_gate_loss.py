@@ -94,8 +94,8 @@ class TaughtGateLoss(nn.Module):
 
     @torch.no_grad()
     def _unit(self, damage: Tensor, closed: Tensor) -> Tensor:
-        """The typical damage of closing everything, over all ranks."""
-        means = global_mean(torch.stack([damage.to(closed), closed]))
+        """The typical damage of closing everything, over all ranks; of images with all gates open there is none."""
+        means = global_mean(torch.stack([torch.where(closed > 0, damage.to(closed), 0.0), closed]))
         self._sums = means if self._sums is None else _MEMORY * self._sums.to(means) + means
         return (self._sums[0] / self._sums[1]).clamp(min=torch.finfo(means.dtype).tiny)
 

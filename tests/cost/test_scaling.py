@@ -1,7 +1,7 @@
 """The costs at all sizes follow exactly from those at a few; where they do not, each size is counted."""
 import pytest
-import torch
 from test_account import AIG, DG, build
+from toy import Classifier
 
 import mmdyn
 from mmdyn.cost import CostAccount, account, scaling
@@ -37,8 +37,7 @@ def test_the_probes_tell_strides_apart(stride):
 
 
 def test_a_new_size_in_training_runs_no_forward(monkeypatch):
-    model = torch.nn.Module()
-    model.backbone = build(AIG[0])
+    model = Classifier(AIG[0])
     runs, count_macs = [], account.count_macs
     monkeypatch.setattr(account, 'count_macs', lambda copied, size: runs.append(size) or count_macs(copied, size))
     attachment = mmdyn.attach(model, [dict(type='mmdyn.ComputeBudgetLoss', target=0.5)])

@@ -1,8 +1,11 @@
 """attach: losses and decisions reach the model's own outputs."""
 import copy
+import pickle
+from functools import partial
 
 import pytest
 import torch
+from mmengine.model import BaseTTAModel
 from mmengine.structures import BaseDataElement
 from toy import SMALL_AIG, Classifier
 
@@ -142,3 +145,44 @@ def test_twice_is_refused():
     model, _ = attached(0.5)
     with pytest.raises(ValueError, match='attached already'):
         mmdyn.attach(model)
+
+
+class Augmented(BaseTTAModel):
+    """Two views of each image, of which the first is kept."""
+
+    def test_step(self, data):
+        views = [self.module(images, samples(2), mode='predict') for images in (data, data.flip(3))]
+        return self.merge_preds(list(zip(*views)))
+
+    def merge_preds(self, data_samples_list):
+        return [first for first, *_ in data_samples_list]
+
+
+def test_wrappers_hand_decisions_on():
+    torch.manual_seed(0)
+    model, _ = attached(0.5, losses=[])
+    images = torch.randn(2, 3, 16, 16)
+    wanted = model.eval()(images, samples(2), mode='predict')
+    for wrapper, predict in ((Augmented, lambda wrapped: wrapped.test_step(images)),
+                             (partial(torch.compile, backend='eager'),
+                              lambda wrapped: wrapped(images, samples(2), mode='predict'))):
+        copied = Classifier(dict(SMALL_AIG, target_rates=0.5)).eval()
+        copied.load_state_dict(model.state_dict())
+        wrapped = wrapper(copied)
+        mmdyn.attach(wrapped)
+        for sample, own in zip(predict(wrapped), wanted):
+            assert sample.cost == own.cost
+            for name, decision in own.decisions.gates.items():
+                assert torch.equal(sample.decisions.gates[name], decision)
+
+
+def test_a_model_that_was_attached_can_be_pickled():
+    model, _ = attached(0.5)
+    model.eval()(torch.randn(2, 3, 16, 16), samples(2), mode='predict')
+    again = pickle.loads(pickle.dumps(model))
+    assert again(torch.randn(2, 3, 16, 16), samples(2), mode='predict')[0].cost.dense_macs > 0
+
+
+def test_a_model_without_modes_is_refused():
+    with pytest.raises(ValueError, match='whose forward has a mode .* got Sequential'):
+        mmdyn.attach(torch.nn.Sequential(Classifier(dict(SMALL_AIG, target_rates=0.5)).backbone))

@@ -151,6 +151,14 @@ def test_taught_gates_without_calibration_are_told(tmp_path):
         assert log.count("meet their target rates with open_probability='calibrated', the config has 0.5") == said
 
 
+def test_gates_whose_loss_is_not_there_are_told(tmp_path):
+    for name, losses in (('with', HOOK['losses']), ('without', [])):
+        runner = toy_runner(tmp_path / name, BACKBONE, hooks=[dict(HOOK, losses=losses)])
+        runner.train()
+        log = next(Path(runner.log_dir).glob('*.log')).read_text()
+        assert ("expected losses=[dict(type='mmdyn.TargetRateLoss')]" in log) == (not losses)
+
+
 class TwoBackbones(Classifier):
     """One of four gates and one of two."""
 

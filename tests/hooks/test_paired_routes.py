@@ -1,4 +1,5 @@
 """Paired routes: all gates open is plain training, the open route teaches, and wrong uses are named."""
+import contextlib
 import copy
 import gc
 import weakref
@@ -9,10 +10,13 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import HOOKS
+from mmengine.structures import InstanceData
+from torch.nn.parallel import DistributedDataParallel
 from toy import SMALL_AIG, Classifier, Pictures, toy_runner
 
 import mmdyn
 from mmdyn.hooks.route_distance import map_distance
+from mmdyn.hooks.paired_routes_hook import _require_one_backward
 from mmdyn.hooks.paired_routes import Distance, PairedRoutes, _levels, default_distance
 from test_attach import samples
 
@@ -301,6 +305,89 @@ def test_the_open_update_leaves_gates_where_they_are(tmp_path, optimizer):
     opened, routed, after = before_each_pass[2::2], before_each_pass[3::2], before_each_pass[4::2]
     for first, second, third in zip(opened, routed, after):
         assert torch.equal(first, second) and not torch.equal(second, third)
+
+
+@pytest.mark.parametrize('updates', [1, 2])
+def test_until_they_begin_gates_rest(tmp_path, updates):
+    """Their gradients are zero, but weight decay would shrink them."""
+    runner = toy_runner(tmp_path, dict(FROZEN, target_rates=0.5), optim_wrapper=dict(
+        optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.1)), hooks=[
+            dict(ATTACHED, losses=[dict(type='mmdyn.TargetRateLoss')]),
+            dict(type='mmdyn.PairedRoutesHook', updates=updates, begin=0.5)])
+    gate = next(iter(runner.model.backbone.gates().values()))
+    seen = []
+    runner.register_hook(SeeWeights(gate, seen))
+    runner.train()
+    moved = [not torch.equal(first, second) for first, second in zip(seen, seen[1:])]
+    assert moved == [False, False, True, True]
+
+
+class SeeWeights(Hook):
+
+    def __init__(self, gate, seen):
+        self.gate, self.seen = gate, seen
+
+    def before_train(self, runner):
+        self.seen.append(self.gate.fc1.weight.detach().clone())
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.seen.append(self.gate.fc1.weight.detach().clone())
+
+
+class Greedy(Classifier):
+    """Takes what its samples hold, as a head of MMDetection takes proposals."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        if mode == 'loss':
+            for sample in data_samples:
+                sample.proposals.priors = sample.proposals.pop('bboxes')
+        return super().forward(inputs, data_samples, mode)
+
+
+class Proposed(Pictures):
+
+    def __getitem__(self, index):
+        item = super().__getitem__(index)
+        item['data_samples'].proposals = InstanceData(bboxes=torch.rand(3, 4))
+        return item
+
+
+@pytest.mark.parametrize('updates', [1, 2])
+def test_each_pass_has_samples_of_its_own(tmp_path, updates):
+    backbone = dict(FROZEN, target_rates=0.5)
+    runner = toy_runner(tmp_path, backbone, model=Greedy(backbone), train_dataloader=dict(
+        dataset=Proposed(), batch_size=2, sampler=dict(type='DefaultSampler', shuffle=False)), hooks=[
+            dict(ATTACHED, losses=[dict(type='mmdyn.TargetRateLoss')]),
+            dict(type='mmdyn.PairedRoutesHook', updates=updates)])
+    runner.train()
+    assert runner.iter == 4
+
+
+def test_a_loss_without_gradients_is_that_of_one_pass():
+    model, routes, _ = paired_model()
+    with torch.no_grad():
+        assert 'loss_route_distance' not in model(torch.randn(2, 3, 16, 16).double(), samples(2), mode='loss')
+
+
+def test_a_copy_of_the_model_compares_its_own_features():
+    model, routes, _ = paired_model()
+    copied = copy.deepcopy(model)
+    assert 'loss_route_distance' in copied(torch.randn(2, 3, 16, 16).double(), samples(2), mode='loss')
+    assert not routes._seen
+
+
+class OnSeveralGPUs(DistributedDataParallel):
+
+    def __init__(self, model, static_graph):
+        torch.nn.Module.__init__(self)
+        self.module, self.static_graph = model, static_graph
+
+
+@pytest.mark.parametrize('static_graph, with_cp, refused', [(False, True, True), (True, True, False), (False, False, False)])
+def test_checkpointed_blocks_on_several_gpus_want_two_updates(static_graph, with_cp, refused):
+    model = OnSeveralGPUs(Classifier(dict(FROZEN, target_rates=0.5, with_cp=with_cp)), static_graph)
+    with pytest.raises(ValueError, match='expected updates=2') if refused else contextlib.nullcontext():
+        _require_one_backward(model)
 
 
 def test_what_is_logged_is_not_weighted(tmp_path):

@@ -43,7 +43,7 @@ def test_calibration_opens_for_the_target_share_of_images(target):
         for _ in range(400):
             logit = gate(torch.randn(64, 16))[1]
             offset = logit - gate.quantile
-            follow_quantiles([gate], [target], (offset > 0).float().mean()[None], offset.abs().mean()[None])
+            follow_quantiles([[gate]], [target], (offset > 0).float().mean()[None], offset.abs().mean()[None])
         rate = gate.eval()(torch.randn(20_000, 16))[0].mean().item()
     assert abs(rate - target) < 0.03
 

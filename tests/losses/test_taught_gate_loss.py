@@ -168,6 +168,20 @@ def test_a_calibration_does_not_change_what_training_decides_by():
         assert gate.sampling.quantile == before[name] < gate.quantile  # noise spreads logits, so that 90 % lie above less
 
 
+def test_thresholds_of_a_checkpoint_with_other_gates_become_one():
+    gates = known_gates()
+    for gate, value in zip(gates.values(), (0.6, 1.8)):
+        gate.quantile.fill_(value)
+    Gates(gates, [0.5, 0.5]).hear(torch.randn(2, 8))
+    first, second = gates.values()
+    for name in ('quantile', 'spread', 'calibration_steps'):
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+def test_what_taught_gates_were_drawn_by_is_nothing_to_others():
+    Gates({'layer1.1': Gate(4)}, [0.5]).load_sampling_state(Gates(known_gates(), [0.5, 0.5]).sampling_state())
+
+
 def test_what_training_decides_by_is_no_weight():
     """So that checkpoints of before fit; it is kept beside the weights."""
     gates = known_gates()
@@ -220,6 +234,13 @@ def test_the_unit_follows_when_all_damage_grows():
     for _ in range(10):
         unit = loss._unit(torch.full((8, ), 10.0), closed)
     assert 15 < unit < 20
+
+
+def test_images_with_all_gates_open_have_no_damage():
+    """What they have moved by is not due to gates."""
+    loss = TaughtGateLoss()
+    unit = loss._unit(torch.tensor([1.0, 5.0]), torch.tensor([0.5, 0.0]))
+    torch.testing.assert_close(unit, torch.tensor(2.0))
 
 
 def test_resuming_keeps_the_unit():
