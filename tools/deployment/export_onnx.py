@@ -27,7 +27,7 @@ import argparse
 from pathlib import Path
 
 from mmdyn.analysis.trained_model import build_model, config_parser, load_weights, read_config
-from mmdyn.deployment.exportable_model import EXECUTIONS
+from mmdyn.backbones.dynamic_backbone import EXECUTIONS
 from mmdyn.deployment.onnx_command import check_arguments, export_model
 from mmdyn.deployment.onnx_export import require_packages
 from mmdyn.engine import exit_on_bad_input
