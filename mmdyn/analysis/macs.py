@@ -1,6 +1,5 @@
 """What a dynamic backbone costs: parameters, multiply-adds (MACs) of each stage, and those of real images."""
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..cost import CostAccount
 from ..engine import InputError, check_datasets, check_output_folder
 from ..metrics import ComputeMetric
 from ..metrics.compute_report import ImageRecord, summarise, table, write_dump
-from .trained_model import build_model, check_size, default_folder, load_weights, loader_with_images, read_config
+from .trained_model import build_model, check_size, default_folder, evenly, load_weights, loader_with_images, read_config
 
 DECIDERS = ('gate', 'router')
 
@@ -64,12 +63,11 @@ def describe(model: nn.Module, account: CostAccount, shape: tuple[int, int]) -> 
 @torch.no_grad()
 def run_images(model: nn.Module, account: CostAccount, cfg: Config,
                count: int) -> tuple[list[ImageRecord], list[str]]:
-    """Runs the backbone over the first images of the validation set; gives the names of its classes, too."""
+    """Runs the backbone over images spread evenly over the validation set; gives the names of its classes, too."""
     loader = loader_with_images(lambda: Runner.build_dataloader(dict(cfg.val_dataloader), seed=0))
     model.eval()
     metric = ComputeMetric()
-    batches = -(-count // loader.batch_size)
-    for data in islice(loader, batches):
+    for data in evenly(loader, count, num_workers=loader.num_workers):
         data = model.data_preprocessor(data, False)
         model.backbone(data['inputs'])
         decisions = model.backbone.decisions.cpu()
@@ -78,7 +76,7 @@ def run_images(model: nn.Module, account: CostAccount, cfg: Config,
             dict(sample.to_dict() if sample else {}, decisions=decisions[n], cost=cost)
             for n, (sample, cost) in enumerate(zip(samples, account.images(decisions)))
         ])
-    return metric.results[:count], list(loader.dataset.metainfo.get('classes') or ())
+    return metric.results, list(loader.dataset.metainfo.get('classes') or ())
 
 
 def draw_histogram(records: list[ImageRecord], path: Path, title: str) -> None:

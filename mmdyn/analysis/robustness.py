@@ -12,7 +12,7 @@ from torch import Tensor
 from ..engine import InputError, check_datasets, check_output_folder
 from . import adversarial, corrupted
 from .robustness_table import draw, table
-from .trained_model import build_model, default_folder, load_weights, loader_with_images, read_config
+from .trained_model import build_model, default_folder, evenly, load_weights, loader_with_images, read_config
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,9 @@ def read_batches(cfg: Config, num_images: Optional[int]) -> list[tuple[Tensor, T
 
     Images are taken at even distances from the whole set: folders of classes come one after the other.
     """
-    settings = dict(cfg.val_dataloader)
-    loader = loader_with_images(lambda: Runner.build_dataloader(settings, seed=0))
-    images = len(loader.dataset)
-    if num_images is not None and num_images < images:
-        settings['dataset'] = dict(settings['dataset'], indices=[n * images // num_images for n in range(num_images)])
-        loader = Runner.build_dataloader(settings, seed=0)
+    loader = loader_with_images(lambda: Runner.build_dataloader(dict(cfg.val_dataloader), seed=0))
+    if num_images is not None:
+        loader = evenly(loader, num_images)
     batches = []
     for data in loader:
         if not all('gt_label' in sample for sample in data['data_samples']):

@@ -7,7 +7,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ..backbones.dynamic_backbone import DynamicBackbone
 from ..checkpoints import read_state_dict
@@ -101,3 +101,11 @@ def loader_with_images(build: Callable[[], DataLoader], split: str = 'val') -> D
     if not len(loader.dataset):
         raise InputError(f'{key}: expected images, found none')
     return loader
+
+
+def evenly(loader: DataLoader, count: int, *, num_workers: int = 0) -> DataLoader:
+    """A loader of so many of another's images, at even distances, or of all: those that are side by side are often alike."""
+    images = len(loader.dataset)
+    chosen = [n * images // count for n in range(count)] if count < images else range(images)
+    return DataLoader(Subset(loader.dataset, chosen), batch_size=loader.batch_sampler.batch_size, num_workers=num_workers,
+                      collate_fn=loader.collate_fn)

@@ -4,10 +4,9 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Subset
 
 from ..engine import InputError, check_datasets, type_name
-from .trained_model import loader_with_images
+from .trained_model import evenly, loader_with_images
 
 
 def training_images(cfg: Config, count: int) -> list[Any]:
@@ -31,9 +30,7 @@ def training_images(cfg: Config, count: int) -> list[Any]:
     pipeline = with_annotations(_leaf(cfg.val_dataloader['dataset'])['pipeline'], _leaf(train)['pipeline'])
     settings = dict(cfg.val_dataloader, dataset=_without_augmentation(train, pipeline), drop_last=False)
     loader = loader_with_images(lambda: Runner.build_dataloader(settings, seed=0), 'train')
-    images = len(loader.dataset)
-    chosen = Subset(loader.dataset, [n * images // count for n in range(count)] if count < images else range(images))
-    return list(DataLoader(chosen, batch_size=loader.batch_sampler.batch_size, collate_fn=loader.collate_fn))
+    return list(evenly(loader, count))
 
 
 def training_batch(cfg: Config, images: int, size: tuple[int, int]) -> Any:

@@ -21,7 +21,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--shape', type=int, nargs='+', metavar='PIXELS',
                         help="height and width, or one number for both (default: the evaluation pipeline's)")
     parser.add_argument('--num-images', type=int, default=100, metavar='N',
-                        help="images of the config's validation set to run; 0 for none (default: %(default)s)")
+                        help="images to run, spread evenly over the config's validation set; 0 for none "
+                             '(default: %(default)s)')
     parser.add_argument('--out', type=Path, metavar='FILE.png',
                         help="histogram of the images' cost (default: macs.png beside the checkpoint)")
     parser.add_argument('--dump', metavar='FILE.json', help='decisions and cost of each image, for the analysis tools')
